@@ -1,0 +1,20 @@
+//! What both programs of oci-mirror share.
+//!
+//! The vocabulary is pure: [`digest`], [`reference`], [`media_type`], [`platform`], [`descriptor`],
+//! [`manifest`], [`range`], [`accept`] and [`size`] turn text and bytes from outside into types once,
+//! at the edge. [`tree`] is the format on disk, read and written. [`registry`] speaks to a source
+//! registry. [`http`] is the server both programs run, with the file streaming behind a blob.
+
+pub mod accept;
+pub mod descriptor;
+pub mod digest;
+pub mod excerpt;
+pub mod http;
+pub mod manifest;
+pub mod media_type;
+pub mod platform;
+pub mod range;
+pub mod reference;
+pub mod registry;
+pub mod size;
+pub mod tree;

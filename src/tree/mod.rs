@@ -1,0 +1,29 @@
+//! The tree: a directory of plain files that any static server can mirror.
+//!
+//! ```text
+//! TREE/
+//!   blobs/<alg>/<hh>/<hex>           every manifest, config and layer exactly once
+//!   repos/<name>/oci-layout          each repository is a valid OCI image layout,
+//!   repos/<name>/index.json          with one descriptor per tag
+//!   repos/<name>/blobs/<alg>/<hex>   and hardlinks to all it reaches
+//!   pieces/<alg>/<hh>/<hex>          sha-256 of each piece of a large blob
+//!   state.json                       format and serial, replaced last
+//!   .~tmp~/                          what is not yet part of the tree
+//! ```
+//!
+//! A name in the tree implies verified content: [`writer`] hashes while it writes, compares, syncs
+//! and only then renames, leaves before roots. [`reader`] opens files without ever leaving the
+//! tree. [`catalog`] is what a server keeps in memory of a tree.
+
+pub mod catalog;
+pub mod index;
+pub mod path;
+pub mod pieces;
+pub mod reader;
+pub mod state;
+pub mod writer;
+
+pub use catalog::Catalog;
+pub use path::{RepoDir, TreePath};
+pub use reader::Tree;
+pub use writer::TreeWriter;
