@@ -1,0 +1,304 @@
+//! A file of a tree as a response: ranges, conditions and lengths, as a plain web server gives them.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use http::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use http::{Method, Response, StatusCode};
+
+use super::body::Body;
+use crate::range::{ByteRanges, Selection};
+use crate::tree::{Tree, TreePath, reader};
+
+/// Answers a request for the file at `path` below the tree, as a mirror would.
+///
+/// `path` is the part of the request's path after the prefix under which the tree is served. Only
+/// `GET` and `HEAD` are answered; whatever is not the path of a file in a tree is not found.
+pub async fn respond(
+    tree: &Tree,
+    path: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    if method != Method::GET && method != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let Ok(path) = path.parse::<TreePath>() else {
+        return not_found();
+    };
+    let content_type = HeaderValue::from_static(content_type(&path));
+    let tree = tree.clone();
+    let opened = tokio::task::spawn_blocking(move || Opened::open(&tree, &path)).await;
+    match opened {
+        Ok(Ok(file)) => file.respond(content_type, headers, method),
+        Ok(Err(error)) if error.is_not_found() => not_found(),
+        Ok(Err(error)) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot serve a file of the tree"
+            );
+            text(StatusCode::INTERNAL_SERVER_ERROR, "cannot read the file\n")
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot read the file\n"),
+    }
+}
+
+/// A file opened to be sent.
+#[derive(Debug)]
+pub struct Opened {
+    file: File,
+    length: u64,
+    etag: HeaderValue,
+}
+
+impl Opened {
+    /// Opens a file of the tree. Blocks; call it where that is allowed.
+    pub fn open(tree: &Tree, path: &TreePath) -> Result<Self, reader::Error> {
+        let file = tree.open_file(path)?;
+        let failed = |source: io::Error| reader::Error::Read {
+            path: path.clone(),
+            source,
+        };
+        let metadata = file.metadata().map_err(failed)?;
+        let etag = match path {
+            TreePath::Blob(digest) | TreePath::Link(_, digest) => format!("\"{digest}\""),
+            // A file replaced by rename has another inode, so the tag changes with the content.
+            _ => {
+                use std::os::unix::fs::MetadataExt as _;
+                format!(
+                    "\"{:x}-{:x}-{:x}\"",
+                    metadata.ino(),
+                    metadata.len(),
+                    metadata.mtime_nsec() ^ metadata.mtime()
+                )
+            }
+        };
+        let etag = HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\""));
+        Ok(Self {
+            file,
+            length: metadata.len(),
+            etag,
+        })
+    }
+
+    /// The length of the file in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The response with this file, or the part of it that `headers` ask for.
+    pub fn respond(
+        self,
+        content_type: HeaderValue,
+        headers: &HeaderMap,
+        method: &Method,
+    ) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        let fields = response.headers_mut();
+        fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        fields.insert(ETAG, self.etag.clone());
+        if matches_etag(headers, &self.etag) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return response;
+        }
+        fields.insert(CONTENT_TYPE, content_type);
+        let part =
+            match requested_range(headers, &self.etag).map(|ranges| ranges.select(self.length)) {
+                None | Some(Selection::Whole) => 0..self.length,
+                Some(Selection::Part(part)) => {
+                    fields.insert(CONTENT_RANGE, content_range(Some(&part), self.length));
+                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                    part
+                }
+                Some(Selection::Unsatisfiable) => {
+                    fields.insert(CONTENT_RANGE, content_range(None, self.length));
+                    fields.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+                    return response;
+                }
+            };
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
+        if method != Method::HEAD {
+            *response.body_mut() = Body::file(self.file, part);
+        }
+        response
+    }
+}
+
+/// Whether `If-None-Match` names the entity tag (RFC 9110, section 13.1.2).
+pub fn matches_etag(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let named = |tag: &str| {
+        let tag = tag.trim();
+        tag == "*" || tag.trim_start_matches("W/").as_bytes() == etag.as_bytes()
+    };
+    let mut lists = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    lists.any(|list| list.split(',').any(named))
+}
+
+/// The `Range` field, unless there is none we understand or `If-Range` names another entity.
+pub fn requested_range(headers: &HeaderMap, etag: &HeaderValue) -> Option<ByteRanges> {
+    let mut fields = headers.get_all(RANGE).iter();
+    let (field, None) = (fields.next()?, fields.next()) else {
+        return None;
+    };
+    if headers
+        .get(IF_RANGE)
+        .is_some_and(|condition| condition != etag)
+    {
+        return None;
+    }
+    ByteRanges::parse(field.to_str().ok()?)
+}
+
+fn content_range(part: Option<&Range<u64>>, length: u64) -> HeaderValue {
+    let text = match part {
+        Some(part) => format!("bytes {}-{}/{length}", part.start, part.end - 1),
+        None => format!("bytes */{length}"),
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("bytes */*"))
+}
+
+fn content_type(path: &TreePath) -> &'static str {
+    match path {
+        TreePath::State | TreePath::Index(_) | TreePath::Layout(_) => "application/json",
+        TreePath::List(_) | TreePath::DirectorySizes => "text/plain; charset=utf-8",
+        TreePath::Blob(_) | TreePath::Pieces(_) | TreePath::Link(..) => "application/octet-stream",
+    }
+}
+
+fn not_found() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "no such file in the tree\n")
+}
+
+/// A short plain answer.
+pub fn text(status: StatusCode, message: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(message));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::digest::Algorithm;
+
+    async fn get(
+        method: Method,
+        path: &str,
+        fields: &[(http::HeaderName, &str)],
+    ) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = Algorithm::Sha256.digest(b"0123456789");
+        let blob = TreePath::Blob(digest);
+        let file = blob.under(dir.path());
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, b"0123456789").unwrap();
+        let path = path.replace("BLOB", &blob.to_string());
+        let headers = fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.clone(),
+                    value
+                        .replace("ETAG", &format!("\"{digest}\""))
+                        .parse()
+                        .unwrap(),
+                )
+            })
+            .collect();
+        let response = respond(&Tree::open(dir.path()).unwrap(), &path, &method, &headers).await;
+        let (parts, body) = response.into_parts();
+        (
+            parts.status,
+            parts.headers,
+            body.collect().await.unwrap().to_bytes().to_vec(),
+        )
+    }
+
+    #[tokio::test]
+    async fn answers_ranges_and_conditions() {
+        let cases: &[(&[(http::HeaderName, &str)], u16, &str)] = &[
+            (&[], 200, "0123456789"),
+            (&[(RANGE, "bytes=2-4")], 206, "234"),
+            (&[(RANGE, "bytes=8-")], 206, "89"),
+            (&[(RANGE, "bytes=-1")], 206, "9"),
+            (&[(RANGE, "bytes=10-")], 416, ""),
+            (&[(RANGE, "nonsense")], 200, "0123456789"),
+            (&[(RANGE, "bytes=0-0,2-2")], 200, "0123456789"),
+            (
+                &[(RANGE, "bytes=0-0"), (IF_RANGE, "\"other\"")],
+                200,
+                "0123456789",
+            ),
+            (&[(RANGE, "bytes=0-0"), (IF_RANGE, "ETAG")], 206, "0"),
+            (&[(IF_NONE_MATCH, "\"x\", W/ETAG")], 304, ""),
+            (&[(IF_NONE_MATCH, "\"x\"")], 200, "0123456789"),
+        ];
+        for (fields, status, body) in cases {
+            let (found, _, bytes) = get(Method::GET, "BLOB", fields).await;
+            assert_eq!(
+                (found.as_u16(), bytes.as_slice()),
+                (*status, body.as_bytes()),
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn head_has_the_length_and_no_bytes() {
+        let (status, headers, body) = get(Method::HEAD, "BLOB", &[]).await;
+        assert_eq!(
+            (
+                status.as_u16(),
+                headers[CONTENT_LENGTH].to_str().unwrap(),
+                body.len()
+            ),
+            (200, "10", 0)
+        );
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_not_found_or_not_allowed() {
+        for path in [
+            "",
+            "..",
+            "../etc/passwd",
+            "%2e%2e/etc/passwd",
+            "blobs",
+            "blobs/",
+            "/etc/passwd",
+            ".~tmp~/x",
+            "state.json",
+        ] {
+            assert_eq!(
+                get(Method::GET, path, &[]).await.0,
+                StatusCode::NOT_FOUND,
+                "{path}"
+            );
+        }
+        let (status, headers, _) = get(Method::PUT, "BLOB", &[]).await;
+        assert_eq!(
+            (status.as_u16(), headers[ALLOW].to_str().unwrap()),
+            (405, "GET, HEAD")
+        );
+    }
+}
