@@ -190,7 +190,9 @@ impl Manifest {
             .into_iter()
             .map(Child::Blob)
             .chain(rest.iter().map(move |descriptor| {
-                if is_index {
+                // Types unknown to us in an index are passed on, not refused, as the image
+                // specification asks.
+                if is_index && descriptor.media_type.manifest_kind().is_some() {
                     Child::Manifest(descriptor)
                 } else {
                     Child::Blob(descriptor)
@@ -374,6 +376,19 @@ mod tests {
         let expected: Digest = EMPTY.parse().unwrap();
         let error = Manifest::with_digest(image(""), expected, None).unwrap_err();
         assert!(error.to_string().contains(EMPTY));
+    }
+
+    #[test]
+    fn an_index_may_list_what_we_do_not_know() {
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.example.thing+json","digest":"{EMPTY}","size":2}}]}}"#
+        );
+        let manifest = Manifest::parse(index.into(), Some(&MediaType::OCI_INDEX)).unwrap();
+        assert!(
+            manifest
+                .children()
+                .all(|child| matches!(child, Child::Blob(_)))
+        );
     }
 
     #[test]

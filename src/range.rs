@@ -74,7 +74,7 @@ impl ByteRanges {
                 return None;
             }
             let (first, last) = spec.split_once('-')?;
-            ranges.push(match (number(first)?, number(last)?) {
+            ranges.push(match (number(first).ok()?, number(last).ok()?) {
                 (Some(first), Some(last)) if first <= last => ByteRange::FromTo(first, last),
                 (Some(first), None) => ByteRange::From(first),
                 (None, Some(count)) => ByteRange::Last(count),
@@ -112,16 +112,19 @@ pub enum Selection {
     Unsatisfiable,
 }
 
-/// `Some(None)` for an absent number, `None` for something that is no number.
-fn number(text: &str) -> Option<Option<u64>> {
+/// What should be a number has something else in it.
+struct NotANumber;
+
+/// The number in `text`, or none if it is empty.
+fn number(text: &str) -> Result<Option<u64>, NotANumber> {
     if text.is_empty() {
-        return Some(None);
+        return Ok(None);
     }
     if !text.bytes().all(|c| c.is_ascii_digit()) {
-        return None;
+        return Err(NotANumber);
     }
     // A number beyond 64 bits lies past any content.
-    Some(Some(text.parse().unwrap_or(u64::MAX)))
+    Ok(Some(text.parse().unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -1,1 +1,25 @@
-//! registry_proxy
+//! The front end of a mirror network for container images.
+//!
+//! Imports flow one way: [`server`] → [`v2`], [`metalink`], [`web`] → [`select`] → [`network`],
+//! [`geo`]; what writes ([`crawler`], [`mirror`]) goes through [`db`], and [`snapshot`] turns tree and
+//! database into the one immutable value that requests read. [`cli`] and [`config`] are how an operator
+//! says what is wanted; [`base_url`] and [`client_address`] decide whom to believe about a request.
+
+mod by_text;
+
+pub mod base_url;
+pub mod cli;
+pub mod client_address;
+pub mod config;
+pub mod crawler;
+pub mod db;
+pub mod geo;
+pub mod metalink;
+pub mod mirror;
+pub mod network;
+pub mod presence;
+pub mod select;
+pub mod server;
+pub mod snapshot;
+pub mod v2;
+pub mod web;

@@ -15,9 +15,9 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::task::JoinHandle;
 
-/// How much of a file is read at a time, in bytes. Two such pieces are in memory per response: one
-/// being sent, one being read ahead.
-const CHUNK: u64 = 256 << 10;
+/// How much of a file is read at a time, in bytes. At most two such pieces are in memory per response,
+/// one being sent and one read ahead; and only one until the client has taken something.
+const CHUNK: u64 = 128 << 10;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ impl Body {
             file: Arc::new(file),
             rest: range,
             reading: None,
+            flowing: false,
         }))
     }
 
@@ -107,6 +108,8 @@ struct FileBody {
     /// What has not been asked of the file yet.
     rest: Range<u64>,
     reading: Option<(u64, JoinHandle<io::Result<Bytes>>)>,
+    /// Whether the first chunk has gone: from then on the next is read ahead.
+    flowing: bool,
 }
 
 impl FileBody {
@@ -123,7 +126,10 @@ impl FileBody {
         };
         let read = ready!(Pin::new(handle).poll(context));
         self.reading = None;
-        self.read_ahead();
+        if self.flowing {
+            self.read_ahead();
+        }
+        self.flowing = true;
         Poll::Ready(Some(
             read.unwrap_or_else(|gone| Err(io::Error::other(gone))),
         ))
@@ -153,7 +159,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_range_of_a_file_arrives_whole() {
-        let content: Vec<u8> = (0..3 * CHUNK + 17).map(|i| (i % 251) as u8).collect();
+        let content: Vec<u8> = (0..3 * CHUNK + 17)
+            .map(|i| u8::try_from(i % 251).unwrap())
+            .collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
         let range = 5..2 * CHUNK + 9;
@@ -163,7 +171,11 @@ mod tests {
             Some(range.end - range.start)
         );
         let read = body.collect().await.unwrap().to_bytes();
-        assert_eq!(read, content[range.start as usize..range.end as usize]);
+        let (start, end) = (
+            range.start.try_into().unwrap(),
+            range.end.try_into().unwrap(),
+        );
+        assert_eq!(read, content[start..end]);
     }
 
     #[tokio::test]

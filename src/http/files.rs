@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::time::SystemTime;
 
 use http::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{Method, Response, StatusCode};
 
@@ -57,6 +58,7 @@ pub struct Opened {
     file: File,
     length: u64,
     etag: HeaderValue,
+    modified: Option<HeaderValue>,
 }
 
 impl Opened {
@@ -86,6 +88,7 @@ impl Opened {
             file,
             length: metadata.len(),
             etag,
+            modified: metadata.modified().ok().and_then(http_date),
         })
     }
 
@@ -105,6 +108,9 @@ impl Opened {
         let fields = response.headers_mut();
         fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         fields.insert(ETAG, self.etag.clone());
+        if let Some(modified) = self.modified {
+            fields.insert(LAST_MODIFIED, modified);
+        }
         if matches_etag(headers, &self.etag) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return response;
@@ -161,6 +167,12 @@ pub fn requested_range(headers: &HeaderMap, etag: &HeaderValue) -> Option<ByteRa
         return None;
     }
     ByteRanges::parse(field.to_str().ok()?)
+}
+
+/// A time as HTTP writes it (RFC 9110, section 5.6.7).
+fn http_date(time: SystemTime) -> Option<HeaderValue> {
+    let time = jiff::Timestamp::try_from(time).ok()?;
+    HeaderValue::try_from(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
 }
 
 fn content_range(part: Option<&Range<u64>>, length: u64) -> HeaderValue {
@@ -236,7 +248,8 @@ mod tests {
 
     #[tokio::test]
     async fn answers_ranges_and_conditions() {
-        let cases: &[(&[(http::HeaderName, &str)], u16, &str)] = &[
+        type Fields<'a> = &'a [(http::HeaderName, &'a str)];
+        let cases: &[(Fields<'_>, u16, &str)] = &[
             (&[], 200, "0123456789"),
             (&[(RANGE, "bytes=2-4")], 206, "234"),
             (&[(RANGE, "bytes=8-")], 206, "89"),

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::body::Body;
+use super::patience::Patient;
 use crate::excerpt::Excerpt;
 
 /// Where a server listens: `ADDR:PORT` or `unix:/path`.
@@ -83,13 +85,32 @@ impl From<ListenAddress> for String {
 #[error("{0} is not an address to listen on: write ADDR:PORT, [ADDR]:PORT or unix:/PATH")]
 pub struct InvalidAddress(Box<str>);
 
+/// Removes a socket that nobody answers, and nothing else that may be at its path.
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    let is_socket = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?.file_type().is_socket(),
+    };
+    let answer = std::os::unix::net::UnixStream::connect(path);
+    match answer {
+        Err(error) if is_socket && error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        // Binding will fail, and say that the address is in use.
+        _ => Ok(()),
+    }
+}
+
 /// What one client, or all of them together, may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections; further ones wait in the kernel's queue. Bounds memory and descriptors.
     pub connections: usize,
-    /// Longest time to send a request's head. Ends slowloris.
+    /// Longest time to send a request's head, the first bytes of a connection included. Ends
+    /// slowloris.
     pub header_time: Duration,
+    /// Longest time in which a client may take nothing of what is sent to it.
+    pub stall_time: Duration,
     /// Largest head of a request in bytes; a longer one is answered 431.
     pub header_bytes: usize,
     /// How long requests may go on after shutdown began.
@@ -101,6 +122,7 @@ impl Default for Limits {
         Self {
             connections: 16_384,
             header_time: Duration::from_secs(15),
+            stall_time: Duration::from_secs(60),
             header_bytes: 32 << 10,
             grace: Duration::from_secs(30),
         }
@@ -139,9 +161,7 @@ impl Server {
                     Listener::Tcp(TcpListener::bind(address).await.map_err(failed)?)
                 }
                 ListenAddress::Unix(path) => {
-                    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
-                        std::fs::remove_file(path).map_err(failed)?;
-                    }
+                    remove_stale_socket(path).map_err(failed)?;
                     Listener::Unix(UnixListener::bind(path).map_err(failed)?, path.clone())
                 }
             });
@@ -210,9 +230,12 @@ where
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(60))
             .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
-            .max_concurrent_streams(128);
+            // Each stream holds up to two chunks of a file for a client that does not read.
+            .max_concurrent_streams(32)
+            .max_send_buf_size(64 << 10);
         let graceful = GracefulShutdown::new();
         let mut open = JoinSet::new();
+        let mut complained = false;
         loop {
             // The permit comes first: at the limit, clients queue in the kernel instead of in memory.
             let permit = tokio::select! {
@@ -226,12 +249,17 @@ where
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Mostly "too many open files": trying again at once would spin.
-                    warn!(%error, "cannot accept a connection");
+                    // Mostly "too many open files", many times over: trying again at once would spin.
+                    if !complained {
+                        warn!(%error, "cannot accept connections");
+                        complained = true;
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
+            complained = false;
+            let stream = Patient::new(stream, self.limits.header_time, self.limits.stall_time);
             let connection = builder
                 .serve_connection(TokioIo::new(stream), (self.service)(peer))
                 .into_owned();
@@ -345,6 +373,36 @@ mod tests {
         };
         let response = with_server(limits, b"GET / HTTP/1.1\r\nX: ").await;
         assert!(!response.contains("200"), "{response}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_closed() {
+        for beginning in [&b""[..], b"PRI * HT", b"G"] {
+            let limits = Limits {
+                header_time: Duration::from_millis(100),
+                ..Limits::default()
+            };
+            let closed =
+                tokio::time::timeout(Duration::from_secs(5), with_server(limits, beginning));
+            assert!(closed.await.is_ok(), "{beginning:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_at_the_path_of_a_socket_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "precious").unwrap();
+        let bound = Server::bind(&[ListenAddress::Unix(path.clone())], Limits::default()).await;
+        assert!(bound.is_err() && path.exists());
+
+        let path = dir.path().join("stale");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(
+            Server::bind(&[ListenAddress::Unix(path)], Limits::default())
+                .await
+                .is_ok()
+        );
     }
 
     #[test]

@@ -54,7 +54,18 @@ pub struct ManifestEntry {
     /// Its bytes, unless the budget was spent.
     pub bytes: Option<Bytes>,
     children: Vec<(Descriptor, Kind)>,
-    subject: Option<Digest>,
+    referrer: Option<Referrer>,
+}
+
+/// What a manifest with a subject says of itself to those who ask for the subject's referrers.
+#[derive(Debug)]
+pub struct Referrer {
+    /// The manifest it is about.
+    pub subject: Digest,
+    /// What it is for.
+    pub artifact_type: Option<String>,
+    /// Its annotations, which the list of referrers repeats.
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +75,9 @@ enum Kind {
 }
 
 impl ManifestEntry {
-    /// The manifest this one is about, if any.
-    pub fn subject(&self) -> Option<&Digest> {
-        self.subject.as_ref()
+    /// What it refers to, if it is a signature, an SBOM or the like.
+    pub fn referrer(&self) -> Option<&Referrer> {
+        self.referrer.as_ref()
     }
 }
 
@@ -79,6 +90,12 @@ pub struct Repository {
     members: Vec<BlobId>,
     /// Children of indexes that were left out of the tree on purpose, sorted.
     absent: Vec<Digest>,
+    /// By subject; each list sorted.
+    referrers: HashMap<Digest, Vec<BlobId>>,
+    /// Manifests that this repository declares to be of another type than the repository in which they
+    /// were first met. Documents without a `mediaType` of their own are what they are declared to be,
+    /// and one repository must not have a say in what is declared in another.
+    declared: HashMap<BlobId, MediaType>,
 }
 
 impl Repository {
@@ -99,6 +116,16 @@ impl Repository {
     /// All the repository reaches, sorted by number.
     pub fn members(&self) -> &[BlobId] {
         &self.members
+    }
+
+    /// The manifests whose subject is `digest`, whether that is itself in the tree or not.
+    pub fn referrers(&self, digest: &Digest) -> &[BlobId] {
+        self.referrers.get(digest).map_or(&[], Vec::as_slice)
+    }
+
+    /// The type under which this repository has a manifest.
+    pub fn media_type<'a>(&'a self, id: BlobId, entry: &'a ManifestEntry) -> &'a MediaType {
+        self.declared.get(&id).unwrap_or(&entry.media_type)
     }
 
     /// Whether an index of the repository lists `digest`, which the tree does not carry.
@@ -122,27 +149,49 @@ impl Catalog {
     /// Fails if a tag points at a manifest that is missing or damaged: a catalog is either right or
     /// not made at all, and the caller keeps the previous one.
     pub fn load(tree: &Tree, previous: Option<&Self>) -> Result<Self, Error> {
-        let state = tree.state()?;
-        let mut loader = Loader {
-            tree,
-            previous,
-            blobs: Vec::new(),
-            by_digest: HashMap::new(),
-            budget: MANIFEST_BUDGET,
-        };
-        let mut repositories = BTreeMap::new();
-        for repo in tree.repositories()? {
-            let index = tree.index(&repo)?;
-            let name = repo.name().clone();
-            let repository = loader.repository(&name, &index)?;
-            repositories.insert(name, repository);
+        let mut loader = Loader::new(tree, previous);
+        let catalog = loader.load()?;
+        match loader.damage.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => catalog.complete(tree),
         }
-        Ok(Self {
-            state,
-            blobs: loader.blobs,
-            by_digest: loader.by_digest,
-            repositories,
-        })
+    }
+
+    /// Reads what can be read of a damaged tree; what cannot is left out and returned beside it.
+    ///
+    /// For a server that has no earlier catalog to keep: one damaged manifest must not take every
+    /// other image down with it.
+    pub fn salvage(tree: &Tree) -> Result<(Self, Vec<(RepoName, Error)>), Error> {
+        let mut loader = Loader::new(tree, None);
+        let catalog = loader.load()?;
+        let damage = loader.damage;
+        let catalog = if damage.is_empty() {
+            catalog.complete(tree)?
+        } else {
+            catalog
+        };
+        Ok((catalog, damage))
+    }
+
+    /// Refuses a tree that has less than its own state says: one that is being synced or unmounted.
+    ///
+    /// More is fine: an export in progress shows its images before it writes the state.
+    fn complete(self, tree: &Tree) -> Result<Self, Error> {
+        let totals = &self.state.totals;
+        let repositories = self.repositories.len() as u64;
+        let tags: u64 = self
+            .repositories
+            .values()
+            .map(|repository| repository.tags.len() as u64)
+            .sum();
+        if repositories < totals.repositories || tags < totals.tags {
+            return Err(Error::Torn {
+                root: tree.root().to_owned(),
+                found: format!("{repositories} repositories with {tags} tags"),
+                said: format!("{} with {}", totals.repositories, totals.tags),
+            });
+        }
+        Ok(self)
     }
 
     /// The tree's state when it was read.
@@ -189,18 +238,23 @@ impl Catalog {
         repository.members.binary_search(&id).ok().map(|_| id)
     }
 
+    /// The number of the manifest that `reference` names in `repository`.
+    pub fn manifest_id(&self, repository: &Repository, reference: &Reference) -> Option<BlobId> {
+        let id = match reference {
+            Reference::Tag(tag) => repository.tag(tag),
+            Reference::Digest(digest) => self.member(repository, digest),
+        }?;
+        self.blob(id).manifest.is_some().then_some(id)
+    }
+
     /// The manifest that `reference` names in `repository`.
     pub fn manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
     ) -> Option<(&Blob, &Arc<ManifestEntry>)> {
-        let id = match reference {
-            Reference::Tag(tag) => repository.tag(tag),
-            Reference::Digest(digest) => self.member(repository, digest),
-        }?;
-        let blob = self.blob(id);
-        blob.manifest.as_ref().map(|manifest| (blob, manifest))
+        let blob = self.blob(self.manifest_id(repository, reference)?);
+        Some((blob, blob.manifest.as_ref()?))
     }
 }
 
@@ -210,38 +264,96 @@ struct Loader<'a> {
     blobs: Vec<Blob>,
     by_digest: HashMap<Digest, BlobId>,
     budget: u64,
+    /// What could not be read, and where.
+    damage: Vec<(RepoName, Error)>,
 }
 
-impl Loader<'_> {
-    fn repository(
-        &mut self,
-        name: &RepoName,
-        index: &super::index::RepoIndex,
-    ) -> Result<Repository, Error> {
-        let mut members = HashSet::new();
-        let mut absent = HashSet::new();
-        for entry in index.entries() {
-            if !self.reach(entry, 0, &mut members, &mut absent)? {
-                return Err(Error::Incomplete {
-                    name: name.clone(),
-                    digest: entry.digest,
-                });
+/// What one repository reaches, while it is being found out.
+#[derive(Default)]
+struct Reached {
+    members: HashSet<BlobId>,
+    absent: HashSet<Digest>,
+    declared: HashMap<BlobId, MediaType>,
+}
+
+impl<'a> Loader<'a> {
+    fn new(tree: &'a Tree, previous: Option<&'a Catalog>) -> Self {
+        Self {
+            tree,
+            previous,
+            blobs: Vec::new(),
+            by_digest: HashMap::new(),
+            budget: MANIFEST_BUDGET,
+            damage: Vec::new(),
+        }
+    }
+
+    /// Reads state and repositories; damage below that is collected.
+    fn load(&mut self) -> Result<Catalog, Error> {
+        let state = self.tree.state()?;
+        let mut repositories = BTreeMap::new();
+        for repo in self.tree.repositories()? {
+            match self.tree.index(&repo) {
+                Ok(index) => {
+                    let repository = self.repository(repo.name(), &index);
+                    repositories.insert(repo.name().clone(), repository);
+                }
+                Err(error) => self.damage.push((repo.name().clone(), error)),
             }
         }
-        let mut tags = Vec::new();
-        for (tag, entry) in index.tags() {
-            tags.push((tag, self.by_digest[&entry.digest]));
+        let blobs = std::mem::take(&mut self.blobs);
+        let by_digest = std::mem::take(&mut self.by_digest);
+        Ok(Catalog {
+            state,
+            blobs,
+            by_digest,
+            repositories,
+        })
+    }
+
+    fn repository(&mut self, name: &RepoName, index: &super::index::RepoIndex) -> Repository {
+        let mut reached = Reached::default();
+        let mut sound = HashSet::new();
+        for entry in index.entries() {
+            match self.reach(entry, 0, &mut reached) {
+                Ok(true) => {
+                    sound.insert(entry.digest);
+                }
+                Ok(false) => {
+                    let error = Error::Incomplete {
+                        name: name.clone(),
+                        digest: entry.digest,
+                    };
+                    self.damage.push((name.clone(), error));
+                }
+                Err(error) => self.damage.push((name.clone(), error)),
+            }
         }
+        let tags = index
+            .tags()
+            .filter(|(_, entry)| sound.contains(&entry.digest));
+        let mut tags: Vec<(Tag, BlobId)> = tags
+            .map(|(tag, entry)| (tag, self.by_digest[&entry.digest]))
+            .collect();
         tags.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let mut members: Vec<BlobId> = members.into_iter().collect();
+        let mut members: Vec<BlobId> = reached.members.into_iter().collect();
         members.sort_unstable();
-        let mut absent: Vec<Digest> = absent.into_iter().collect();
+        let mut absent: Vec<Digest> = reached.absent.into_iter().collect();
         absent.sort_unstable();
-        Ok(Repository {
+        let mut referrers: HashMap<Digest, Vec<BlobId>> = HashMap::new();
+        for &id in &members {
+            let manifest = self.blobs[id.index()].manifest.as_ref();
+            if let Some(referrer) = manifest.and_then(|manifest| manifest.referrer()) {
+                referrers.entry(referrer.subject).or_default().push(id);
+            }
+        }
+        Repository {
             tags,
             members,
             absent,
-        })
+            referrers,
+            declared: reached.declared,
+        }
     }
 
     /// Enters a manifest and all below it; `false` if the tree does not hold it.
@@ -249,35 +361,42 @@ impl Loader<'_> {
         &mut self,
         entry: &Descriptor,
         depth: usize,
-        members: &mut HashSet<BlobId>,
-        absent: &mut HashSet<Digest>,
+        reached: &mut Reached,
     ) -> Result<bool, Error> {
         if depth > MAX_DEPTH {
             return Ok(false);
         }
         let id = match self.by_digest.get(&entry.digest) {
-            Some(id) if members.contains(id) => return Ok(true),
             Some(id) if self.blobs[id.index()].manifest.is_some() => *id,
             _ => match self.manifest(entry)? {
                 Some(id) => id,
                 None => return Ok(false),
             },
         };
-        members.insert(id);
         let Some(manifest) = self.blobs[id.index()].manifest.clone() else {
             return Ok(true);
         };
+        if manifest.media_type != entry.media_type && entry.media_type.manifest_kind().is_some() {
+            reached
+                .declared
+                .entry(id)
+                .or_insert_with(|| entry.media_type.clone());
+        }
+        if !reached.members.insert(id) {
+            return Ok(true);
+        }
         for (child, kind) in &manifest.children {
             match kind {
                 Kind::Blob if child.media_type.is_distributable() => {
-                    members.insert(self.enter(child.digest, child.size, None));
+                    let id = self.enter(child.digest, child.size, None);
+                    reached.members.insert(id);
                 }
                 Kind::Blob => {
-                    absent.insert(child.digest);
+                    reached.absent.insert(child.digest);
                 }
                 Kind::Manifest => {
-                    if !self.reach(child, depth + 1, members, absent)? {
-                        absent.insert(child.digest);
+                    if !self.reach(child, depth + 1, reached)? {
+                        reached.absent.insert(child.digest);
                     }
                 }
             }
@@ -314,7 +433,11 @@ impl Loader<'_> {
             media_type: manifest.media_type().clone(),
             bytes: (manifest.size() <= self.budget).then(|| manifest.bytes().clone()),
             children: children.collect(),
-            subject: manifest.subject().map(|subject| subject.digest),
+            referrer: manifest.subject().map(|subject| Referrer {
+                subject: subject.digest,
+                artifact_type: manifest.artifact_type().map(str::to_owned),
+                annotations: manifest.annotations().clone(),
+            }),
         }
     }
 
@@ -399,6 +522,79 @@ mod tests {
         );
         assert_eq!(catalog.blobs().len(), 5);
         assert_eq!(catalog.repositories_after("a").count(), 1);
+    }
+
+    #[test]
+    fn what_another_repository_declares_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        let root = publish(&writer, "victim", "1", b"layer");
+        let reach = vec![root.digest];
+        let root = Descriptor {
+            media_type: MediaType::DOCKER_MANIFEST,
+            ..root
+        };
+        let evil = Image {
+            repo: "evil".parse().unwrap(),
+            tag: "1".parse().ok(),
+            root,
+            reach,
+        };
+        writer.publish(&[evil]).unwrap();
+        writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let catalog = Catalog::load(writer.tree(), None).unwrap();
+        for (name, expected) in [
+            ("evil", MediaType::DOCKER_MANIFEST),
+            ("victim", MediaType::OCI_MANIFEST),
+        ] {
+            let repository = catalog.repository(&name.parse().unwrap()).unwrap();
+            let id = catalog
+                .manifest_id(repository, &"1".parse().unwrap())
+                .unwrap();
+            let entry = catalog.blob(id).manifest.as_ref().unwrap();
+            assert_eq!(*repository.media_type(id, entry), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tree_with_less_than_its_state_says_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        publish(&writer, "a", "1", b"one");
+        publish(&writer, "b", "1", b"two");
+        writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+        assert!(Catalog::load(writer.tree(), None).is_ok());
+        std::fs::remove_dir_all(dir.path().join("repos/b")).unwrap();
+        assert!(matches!(
+            Catalog::load(writer.tree(), None),
+            Err(Error::Torn { .. })
+        ));
+    }
+
+    #[test]
+    fn one_damaged_manifest_costs_only_its_tag() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        let bad = publish(&writer, "a", "1", b"one");
+        publish(&writer, "a", "2", b"two");
+        writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+        std::fs::write(
+            super::super::TreePath::Blob(bad.digest).under(dir.path()),
+            "nonsense",
+        )
+        .unwrap();
+        assert!(matches!(
+            Catalog::load(writer.tree(), None),
+            Err(Error::Manifest { .. })
+        ));
+        let (catalog, damage) = Catalog::salvage(writer.tree()).unwrap();
+        let repository = catalog.repository(&"a".parse().unwrap()).unwrap();
+        let tags: Vec<_> = repository
+            .tags()
+            .iter()
+            .map(|(tag, _)| tag.as_str())
+            .collect();
+        assert_eq!((tags, damage.len()), (vec!["2"], 1));
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl RepoIndex {
                     .annotations
                     .insert(REF_NAME.to_owned(), tag.to_string());
             }
-            None if self.contains(&target.digest) => return,
+            // A tag that points there now may move; what was asked for by digest is to stay.
+            None if self.keeps(&target.digest) => return,
             None => {
                 target.annotations.remove(REF_NAME);
             }
@@ -98,6 +99,13 @@ impl RepoIndex {
         self.manifests
             .iter()
             .find(|entry| entry.ref_name() == Some(tag.as_str()))
+    }
+
+    /// Whether an entry without a tag is `digest`.
+    fn keeps(&self, digest: &Digest) -> bool {
+        self.manifests
+            .iter()
+            .any(|entry| entry.ref_name().is_none() && entry.digest == *digest)
     }
 
     /// Whether some entry, tagged or not, is `digest`.

@@ -130,14 +130,17 @@ impl Tree {
 
     /// The length in bytes of a blob the tree holds, or `None` if it does not.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
-        match self.open_file(&TreePath::Blob(*digest)) {
-            Ok(file) => {
-                let failed = |source| Error::Read {
-                    path: TreePath::Blob(*digest),
-                    source,
-                };
-                Ok(Some(file.metadata().map_err(failed)?.len()))
-            }
+        self.size(&TreePath::Blob(*digest))
+    }
+
+    /// The length in bytes of a file of the tree, or `None` if there is none.
+    pub fn size(&self, path: &TreePath) -> Result<Option<u64>, Error> {
+        let failed = |source| Error::Read {
+            path: path.clone(),
+            source,
+        };
+        match self.open_file(path) {
+            Ok(file) => Ok(Some(file.metadata().map_err(failed)?.len())),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -275,6 +278,16 @@ pub enum Error {
         digest: Digest,
         /// What is wrong.
         source: manifest::Error,
+    },
+    /// The tree holds less than its state says.
+    #[error("the tree {} holds {found} where its state says {said}: it is torn or half synced", .root.display())]
+    Torn {
+        /// Which tree.
+        root: PathBuf,
+        /// What there is.
+        found: String,
+        /// What there should be.
+        said: String,
     },
     /// A tag points at a manifest the tree does not hold.
     #[error("{name} refers to manifest {digest}, which the tree does not hold")]

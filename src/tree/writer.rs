@@ -13,7 +13,7 @@
 //! once per step and batch, not once per file, because with thousands of small blobs the syncs are
 //! what an export costs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -39,8 +39,9 @@ use crate::reference::Tag;
 /// Where files grow up. rsync's `--delay-updates` uses the same name, so mirrors already exclude it.
 pub const TEMPORARY: &str = ".~tmp~";
 
-/// Present while indexes may be newer than `state.json`.
-const DIRTY: &str = "dirty";
+/// In [`TEMPORARY`] while the tree may be newer than its `state.json`: from the first new name until the
+/// state is written.
+pub const DIRTY: &str = "dirty";
 
 /// From how many files or directories on one `syncfs` is cheaper than a sync of each.
 const SYNC_EACH: usize = 4;
@@ -64,6 +65,14 @@ struct Staged {
     pieces: Option<TempPath>,
 }
 
+impl Staged {
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.content)
+            .chain(&self.pieces)
+            .map(|path| &**path)
+    }
+}
+
 /// An image to be published: a root and all it reaches, already staged or in the tree.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -82,7 +91,7 @@ impl TreeWriter {
     ///
     /// Takes the tree's lock without waiting, and removes what an interrupted writer left behind.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(root).map_err(|source| Error::write(root, source))?;
+        make_directory(root, 0o755).map_err(|source| Error::write(root, source))?;
         let tree = Tree::open(root)?;
         match rustix::fs::flock(
             tree.directory().as_fd(),
@@ -102,7 +111,18 @@ impl TreeWriter {
             _ => {}
         }
         let temporary = root.join(TEMPORARY);
-        fs::create_dir_all(&temporary).map_err(|source| Error::write(&temporary, source))?;
+        make_directory(&temporary, 0o700).map_err(|source| Error::write(&temporary, source))?;
+        // Through a link, clearing up would delete files of somebody else.
+        match fs::symlink_metadata(&temporary) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                return Err(Error::write(
+                    &temporary,
+                    io::ErrorKind::NotADirectory.into(),
+                ));
+            }
+            Err(source) => return Err(Error::write(&temporary, source)),
+        }
         let writer = Self {
             tree,
             temporary,
@@ -111,6 +131,10 @@ impl TreeWriter {
             copies_announced: AtomicBool::new(false),
         };
         writer.remove_leftovers()?;
+        if writer.temporary.join(DIRTY).exists() {
+            // A run was cut off between making names and making them durable.
+            writer.sync_all()?;
+        }
         Ok(writer)
     }
 
@@ -160,6 +184,11 @@ impl TreeWriter {
         Ok(self.tree.read(&TreePath::Blob(*digest), limit)?)
     }
 
+    /// Forgets what was staged for images that will not be published, and frees its space.
+    pub fn discard_staged(&self) {
+        lock(&self.staged).clear();
+    }
+
     /// Makes images visible, all of them with one set of syncs.
     ///
     /// Everything they reach must have been staged or be in the tree already. Returns how many
@@ -167,9 +196,9 @@ impl TreeWriter {
     pub fn publish(&self, images: &[Image]) -> Result<usize, Error> {
         let _one_at_a_time = lock(&self.publishing);
         let mut touched = BTreeSet::new();
-        self.place_staged(images, &mut touched)?;
+        let placed = self.place_staged(images, &mut touched)?;
         for image in images {
-            self.link(image, &mut touched)?;
+            self.link(image, &placed, &mut touched)?;
         }
         self.sync_directories(&touched)?;
 
@@ -232,42 +261,81 @@ impl TreeWriter {
         }
     }
 
-    /// Steps 1 and 2: content durable, then named, leaves first.
-    fn place_staged(&self, images: &[Image], touched: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
-        let mut ready: Vec<(Digest, Staged)> = Vec::new();
-        {
-            let mut staged = lock(&self.staged);
-            for digest in images.iter().flat_map(|image| &image.reach) {
-                if let Some(content) = staged.remove(digest) {
-                    ready.push((*digest, content));
-                }
+    /// Steps 1 and 2: content durable, then named, leaves first. Returns what got a name now.
+    ///
+    /// Staged content stays staged until the moment it has its name: somebody else may be reading it.
+    fn place_staged(
+        &self,
+        images: &[Image],
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<HashSet<Digest>, Error> {
+        let mut ready: Vec<Digest> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut files: Vec<PathBuf> = Vec::new();
+        for digest in images.iter().flat_map(|image| &image.reach) {
+            let Some(size) = lock(&self.staged).get(digest).map(|staged| staged.size) else {
+                continue;
+            };
+            if self.tree.blob_size(digest)? == Some(size) {
+                lock(&self.staged).remove(digest);
+            } else if seen.insert(*digest) {
+                let staged = lock(&self.staged);
+                let paths = staged.get(digest).into_iter().flat_map(Staged::paths);
+                files.extend(paths.map(Path::to_owned));
+                ready.push(*digest);
             }
         }
-        self.sync_files(&ready)?;
-        for (digest, staged) in ready {
-            if let Some(pieces) = staged.pieces {
-                self.place(pieces, &TreePath::Pieces(digest), touched)?;
+        if ready.is_empty() {
+            return Ok(HashSet::new());
+        }
+        self.mark_dirty()?;
+        self.sync_files(&files)?;
+        for digest in &ready {
+            self.place(*digest, touched)?;
+        }
+        Ok(seen)
+    }
+
+    /// Gives staged content its names, pieces first.
+    fn place(&self, digest: Digest, touched: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
+        let (pieces, blob) = (TreePath::Pieces(digest), TreePath::Blob(digest));
+        let (pieces, blob) = (pieces.under(self.tree.root()), blob.under(self.tree.root()));
+        self.make_parents(&blob, touched)?;
+        let mut staged = lock(&self.staged);
+        let Some(mut content) = staged.remove(&digest) else {
+            return Ok(());
+        };
+        if let Some(path) = content.pieces.take() {
+            self.make_parents(&pieces, touched)?;
+            if let Err(failed) = path.persist(&pieces) {
+                content.pieces = Some(failed.path);
+                staged.insert(digest, content);
+                return Err(Error::write(&pieces, failed.error));
             }
-            self.place(staged.content, &TreePath::Blob(digest), touched)?;
+        }
+        if let Err(failed) = content.content.persist(&blob) {
+            staged.insert(
+                digest,
+                Staged {
+                    content: failed.path,
+                    ..content
+                },
+            );
+            return Err(Error::write(&blob, failed.error));
         }
         Ok(())
     }
 
-    fn place(
+    /// Step 3: the repository's own names for what the image reaches.
+    ///
+    /// What was placed just now replaces a link of the same name: that is what is left of content that
+    /// was found damaged.
+    fn link(
         &self,
-        content: TempPath,
-        path: &TreePath,
+        image: &Image,
+        placed: &HashSet<Digest>,
         touched: &mut BTreeSet<PathBuf>,
     ) -> Result<(), Error> {
-        let target = path.under(self.tree.root());
-        self.make_parents(&target, touched)?;
-        content
-            .persist(&target)
-            .map_err(|error| Error::write(&target, error.error))
-    }
-
-    /// Step 3: the repository's own names for what the image reaches.
-    fn link(&self, image: &Image, touched: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
         let layout = TreePath::Layout(image.repo.clone());
         let layout_path = layout.under(self.tree.root());
         if !layout_path.exists() {
@@ -279,7 +347,13 @@ impl TreeWriter {
             let blob = TreePath::Blob(*digest).under(self.tree.root());
             match fs::hard_link(&blob, &link) {
                 Ok(()) => self.remember(&link, touched),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if placed.contains(digest) {
+                        self.replace_link(&blob, &link)?;
+                    }
+                    // The name may be from a run that did not get to make it durable.
+                    self.remember(&link, touched);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if !blob.exists() {
                         return Err(Error::NotStaged {
@@ -299,6 +373,15 @@ impl TreeWriter {
         Ok(())
     }
 
+    /// Puts a link to `blob` in the place of whatever has the name `link`.
+    fn replace_link(&self, blob: &Path, link: &Path) -> Result<(), Error> {
+        let failed = |source| Error::write(link, source);
+        let spare = self.temporary_file()?.into_temp_path();
+        fs::remove_file(&spare).map_err(failed)?;
+        self.link_or_copy(blob, &spare)?;
+        fs::rename(&spare, link).map_err(failed)
+    }
+
     /// A hardlink, or a verified-by-construction copy where the file system allows no further link.
     fn link_or_copy(&self, blob: &Path, link: &Path) -> Result<(), Error> {
         let error = match fs::hard_link(blob, link) {
@@ -309,7 +392,7 @@ impl TreeWriter {
         let errno = rustix::io::Errno::from_io_error(&error);
         if !matches!(
             errno,
-            Some(rustix::io::Errno::MLINK | rustix::io::Errno::XDEV)
+            Some(rustix::io::Errno::MLINK | rustix::io::Errno::XDEV | rustix::io::Errno::PERM)
         ) {
             return Err(Error::write(link, error));
         }
@@ -364,7 +447,7 @@ impl TreeWriter {
             return Ok(());
         };
         if !touched.contains(parent) && !parent.is_dir() {
-            fs::create_dir_all(parent).map_err(|source| Error::write(parent, source))?;
+            make_directory(parent, 0o755).map_err(|source| Error::write(parent, source))?;
             // The new directory's own entry must survive a crash too, and its parents'.
             let above = parent
                 .ancestors()
@@ -385,15 +468,11 @@ impl TreeWriter {
         }
     }
 
-    fn sync_files(&self, ready: &[(Digest, Staged)]) -> Result<(), Error> {
-        if ready.len() > SYNC_EACH {
+    fn sync_files(&self, files: &[PathBuf]) -> Result<(), Error> {
+        if files.len() > SYNC_EACH {
             return self.sync_all();
         }
-        for path in ready
-            .iter()
-            .flat_map(|(_, staged)| [Some(&staged.content), staged.pieces.as_ref()])
-            .flatten()
-        {
+        for path in files {
             File::open(path)
                 .and_then(|file| file.sync_all())
                 .map_err(|source| Error::write(path, source))?;
@@ -422,7 +501,10 @@ impl TreeWriter {
         let failed = |source| Error::write(&self.temporary, source);
         for entry in fs::read_dir(&self.temporary).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry.file_name() != DIRTY {
+            let is_file = entry.file_type().map_err(failed)?.is_file();
+            if !is_file {
+                warn!(path = %entry.path().display(), "leaving alone what this program did not make");
+            } else if entry.file_name() != DIRTY {
                 debug!(path = %entry.path().display(), "removing what an interrupted run left");
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
@@ -434,7 +516,13 @@ impl TreeWriter {
         let mut totals = Totals::default();
         for repo in self.tree.repositories()? {
             totals.repositories += 1;
-            totals.tags += self.tree.index(&repo)?.tags().count() as u64;
+            match self.tree.index(&repo) {
+                Ok(index) => totals.tags += index.tags().count() as u64,
+                // One damaged repository must not keep the news of all others from being told.
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, %repo, "not counting the tags of a repository");
+                }
+            }
         }
         let blobs = self.tree.root().join("blobs");
         let mut pending = vec![blobs.clone()];
@@ -457,6 +545,15 @@ impl TreeWriter {
             }
         }
         Ok(totals)
+    }
+}
+
+impl Drop for TreeWriter {
+    /// Frees the lock now, although readers, and a child process about to be started, may share the
+    /// handle that carries it.
+    fn drop(&mut self) {
+        // Closing the last handle frees it too, so there is nothing to be done about an error.
+        let _ = rustix::fs::flock(self.tree.directory().as_fd(), FlockOperation::Unlock);
     }
 }
 
@@ -643,6 +740,20 @@ impl Error {
     }
 }
 
+/// Makes a directory and those above it, with the given permissions whatever the umask: a tree that web
+/// servers and rsync cannot read is no tree.
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+        .collect();
+    fs::create_dir_all(path)?;
+    for directory in missing {
+        fs::set_permissions(directory, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
 /// A lock that a panicking holder left is still good: every critical section leaves whole values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -745,6 +856,84 @@ mod tests {
             TreeWriter::open(dir.path()),
             Err(Error::Locked { .. })
         ));
+    }
+
+    #[test]
+    fn what_is_staged_can_be_read_at_every_moment_of_publishing() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        let contents: Vec<Vec<u8>> = (0..60_u8).map(|number| vec![number; 100]).collect();
+        let digests: Vec<Digest> = contents
+            .iter()
+            .map(|content| Algorithm::Sha256.digest(content))
+            .collect();
+        for (content, digest) in contents.iter().zip(&digests) {
+            writer.stage_bytes(*digest, content).unwrap();
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for digest in &digests {
+                        assert_eq!(writer.holds(digest).unwrap(), Some(100));
+                        assert_eq!(writer.read(digest, 100).unwrap().len(), 100);
+                    }
+                }
+            });
+            for (number, digest) in digests.iter().enumerate() {
+                let root = Descriptor::new(MediaType::OCI_MANIFEST, *digest, 100);
+                let tag = format!("t{number}").parse().ok();
+                let image = Image {
+                    repo: "a".parse().unwrap(),
+                    tag,
+                    root,
+                    reach: vec![*digest],
+                };
+                writer.publish(&[image]).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn damaged_content_is_replaced_under_every_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        let digest = publish_one(&writer, "1", b"whole");
+        let link = TreePath::Link("a/b".parse().unwrap(), digest).under(dir.path());
+        fs::write(&link, b"cut").unwrap();
+        publish_one(&writer, "1", b"whole");
+        for path in [link, TreePath::Blob(digest).under(dir.path())] {
+            assert_eq!(fs::read(path).unwrap(), b"whole");
+        }
+    }
+
+    #[test]
+    fn one_damaged_index_does_not_hold_the_state_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        publish_one(&writer, "1", b"one");
+        writer.finish(Timestamp::UNIX_EPOCH).unwrap();
+        fs::create_dir(dir.path().join("repos/z")).unwrap();
+        fs::write(dir.path().join("repos/z/index.json"), "{").unwrap();
+        publish_one(&writer, "2", b"two");
+        assert!(writer.finish(Timestamp::UNIX_EPOCH).unwrap());
+        assert_eq!(writer.tree().state().unwrap().totals.tags, 2);
+    }
+
+    #[test]
+    fn foreign_things_among_the_temporary_files_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(TEMPORARY).join("theirs")).unwrap();
+        drop(TreeWriter::open(dir.path()).unwrap());
+        assert!(dir.path().join(TEMPORARY).join("theirs").exists());
+
+        let linked = dir.path().join("linked");
+        fs::create_dir(&linked).unwrap();
+        fs::write(dir.path().join(TEMPORARY).join("file"), "").unwrap();
+        std::os::unix::fs::symlink(dir.path().join(TEMPORARY), linked.join(TEMPORARY)).unwrap();
+        assert!(TreeWriter::open(&linked).is_err());
+        assert!(dir.path().join(TEMPORARY).join("file").exists());
     }
 
     #[test]

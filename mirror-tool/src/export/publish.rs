@@ -1,0 +1,92 @@
+//! Making finished images visible, as many at once as have queued up.
+//!
+//! Publishing costs syncs, and a set of syncs costs the same for one image as for a hundred. So one
+//! task publishes; while the disk works, finished images queue up, and the next round takes them all.
+
+use std::sync::Arc;
+
+use oci_mirror::tree::TreeWriter;
+use oci_mirror::tree::writer::Image;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::Error;
+use super::transfer::blocking;
+
+/// Most images of one round: the first of them waits for the last.
+const MAX_ROUND: usize = 256;
+
+struct Finished {
+    image: Image,
+    published: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Where finished images queue up.
+#[derive(Debug, Clone)]
+pub(super) struct Queue(mpsc::Sender<Finished>);
+
+/// The one task that publishes.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    queue: mpsc::Receiver<Finished>,
+    writer: Arc<TreeWriter>,
+}
+
+/// A queue and the publisher at its end.
+pub(super) fn channel(writer: Arc<TreeWriter>) -> (Queue, Publisher) {
+    let (sender, queue) = mpsc::channel(MAX_ROUND);
+    (Queue(sender), Publisher { queue, writer })
+}
+
+impl Queue {
+    /// Waits until `image` is visible.
+    pub(super) async fn publish(&self, image: Image) -> Result<(), Error> {
+        let (published, result) = oneshot::channel();
+        let finished = Finished { image, published };
+        self.0.send(finished).await.map_err(|_| Error::Stopped)?;
+        result.await.map_err(|_| Error::Stopped)?
+    }
+}
+
+impl Publisher {
+    /// Publishes until every [`Queue`] is gone.
+    pub(super) async fn run(mut self) {
+        let mut round = Vec::new();
+        while self.queue.recv_many(&mut round, MAX_ROUND).await > 0 {
+            let (images, waiting): (Vec<Image>, Vec<_>) = round
+                .drain(..)
+                .map(|finished| (finished.image, finished.published))
+                .unzip();
+            for (result, published) in self.publish(images).await.into_iter().zip(waiting) {
+                // Whoever has stopped waiting was stopped itself.
+                drop(published.send(result));
+            }
+        }
+    }
+
+    /// Publishes all together, or, when that fails, one by one: an image that cannot be published, say
+    /// because the index of its repository is damaged, must not take the others with it.
+    async fn publish(&self, images: Vec<Image>) -> Vec<Result<(), Error>> {
+        let count = images.len();
+        let writer = Arc::clone(&self.writer);
+        blocking(move || match writer.publish(&images) {
+            Ok(_) => (0..count).map(|_| Ok(())).collect(),
+            Err(error) if count == 1 => vec![Err(error.into())],
+            Err(error) if error.is_out_of_space() => {
+                let error = Arc::new(Error::from(error));
+                (0..count)
+                    .map(|_| Err(Error::Shared(Arc::clone(&error))))
+                    .collect()
+            }
+            Err(_) => images
+                .iter()
+                .map(|image| {
+                    writer
+                        .publish(std::slice::from_ref(image))
+                        .map(drop)
+                        .map_err(Error::from)
+                })
+                .collect(),
+        })
+        .await
+    }
+}

@@ -1,0 +1,220 @@
+//! What a run has done: one entry for each image, and the totals.
+
+use std::fmt;
+
+use oci_mirror::digest::Digest;
+use oci_mirror::size::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+
+/// The result of a run; with `--json` it is written to standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The images, by name and tag.
+    pub images: Vec<ImageReport>,
+    /// All of them together.
+    pub totals: Totals,
+    /// Why nothing was tried, or why the tree's state could not be written although the images are
+    /// visible; as one chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The result for one image, or for a source whose images could not be listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageReport {
+    /// Where it comes from.
+    pub source: String,
+    /// The repository of the tree it belongs to.
+    pub repository: Option<String>,
+    /// Its tag; `None` for an export by digest.
+    pub tag: Option<String>,
+    /// The digest of its manifest, as far as it was learned.
+    pub digest: Option<Digest>,
+    /// How it went.
+    pub status: Status,
+    /// Bytes that came over the wire, or from the layout, for this image.
+    pub bytes_fetched: u64,
+    /// Bytes it reaches that were in the tree already, or that another image of the run brought.
+    pub bytes_shared: u64,
+    /// Images of its index left out because of `--platform`.
+    pub platforms_left_out: u64,
+    /// Layers left out because their type forbids handing them on.
+    pub layers_left_out: u64,
+    /// Why it failed, as one chain.
+    pub error: Option<String>,
+}
+
+/// How one image went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It is visible in the tree now and was not before.
+    Exported,
+    /// The tree had it already.
+    Unchanged,
+    /// It would be exported, were this not `--dry-run`.
+    Pending,
+    /// The tree is as it was.
+    Failed,
+}
+
+/// Sums over all images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Images now visible that were not before.
+    pub exported: u64,
+    /// Images the tree had already.
+    pub unchanged: u64,
+    /// Images that would be exported, were this not `--dry-run`.
+    pub pending: u64,
+    /// Images that failed.
+    pub failed: u64,
+    /// Bytes that came over the wire, each blob counted once.
+    pub bytes_fetched: u64,
+    /// Bytes that did not have to.
+    pub bytes_shared: u64,
+}
+
+impl Report {
+    /// Sums up `images`.
+    pub fn new(mut images: Vec<ImageReport>) -> Self {
+        images.sort_by(|a, b| {
+            (&a.repository, &a.tag, &a.source).cmp(&(&b.repository, &b.tag, &b.source))
+        });
+        let mut totals = Totals::default();
+        for image in &images {
+            *match image.status {
+                Status::Exported => &mut totals.exported,
+                Status::Unchanged => &mut totals.unchanged,
+                Status::Pending => &mut totals.pending,
+                Status::Failed => &mut totals.failed,
+            } += 1;
+            totals.bytes_fetched += image.bytes_fetched;
+            totals.bytes_shared += image.bytes_shared;
+        }
+        Self {
+            images,
+            totals,
+            error: None,
+        }
+    }
+
+    /// The report of a run that ended before any image was tried.
+    pub fn untried(error: &anyhow::Error) -> Self {
+        Self {
+            error: Some(format!("{error:#}")),
+            ..Self::default()
+        }
+    }
+
+    /// The exit status that sums it up.
+    pub fn exit(&self) -> Exit {
+        let succeeded = self.totals.exported + self.totals.unchanged + self.totals.pending;
+        match (self.totals.failed, &self.error, succeeded) {
+            (0, None, _) => Exit::Fine,
+            (_, _, 0) => Exit::Failed,
+            _ => Exit::Partial,
+        }
+    }
+
+    /// The images that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &ImageReport> {
+        self.images
+            .iter()
+            .filter(|image| image.status == Status::Failed)
+    }
+}
+
+impl fmt::Display for ImageReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = match self.status {
+            Status::Exported => "exported",
+            Status::Unchanged => "unchanged",
+            Status::Pending => "to export",
+            Status::Failed => "failed",
+        };
+        write!(f, "{status} {}", self.source)?;
+        if let Some(digest) = &self.digest {
+            write!(f, " {digest}")?;
+        }
+        if self.status == Status::Exported {
+            let (fetched, shared) = (ByteSize(self.bytes_fetched), ByteSize(self.bytes_shared));
+            write!(f, " ({fetched} fetched, {shared} shared)")?;
+        }
+        if self.platforms_left_out > 0 {
+            write!(f, ", {} platforms left out", self.platforms_left_out)?;
+        }
+        if self.layers_left_out > 0 {
+            write!(
+                f,
+                ", {} non-distributable layers left out",
+                self.layers_left_out
+            )?;
+        }
+        match &self.error {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pending > 0 {
+            write!(f, "{} to export, ", self.pending)?;
+        }
+        write!(
+            f,
+            "{} exported, {} unchanged, {} failed; {} fetched, {} shared",
+            self.exported,
+            self.unchanged,
+            self.failed,
+            ByteSize(self.bytes_fetched),
+            ByteSize(self.bytes_shared)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(status: Status) -> ImageReport {
+        ImageReport {
+            source: "r.example/a:1".to_owned(),
+            repository: Some("a".to_owned()),
+            tag: Some("1".to_owned()),
+            digest: None,
+            status,
+            bytes_fetched: 1,
+            bytes_shared: 2,
+            platforms_left_out: 0,
+            layers_left_out: 0,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn the_exit_status_follows_from_what_failed() {
+        use Status::{Exported, Failed, Unchanged};
+        for (statuses, exit) in [
+            (vec![], Exit::Fine),
+            (vec![Exported, Unchanged], Exit::Fine),
+            (vec![Failed, Unchanged], Exit::Partial),
+            (vec![Failed, Failed], Exit::Failed),
+        ] {
+            let report = Report::new(statuses.iter().copied().map(image).collect());
+            assert_eq!(report.exit(), exit, "{statuses:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let report = Report::new(vec![image(Status::Exported)]);
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        assert!(json.contains(r#""status":"exported""#), "{json}");
+    }
+}

@@ -1,0 +1,290 @@
+//! Configuration: one TOML file, overridden by the environment, overridden by flags.
+//!
+//! Every field has a default, so `registry-proxy serve --tree DIR` is a whole configuration. What is
+//! wrong is said at the start, with the place in the file; a running server never finds out.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use oci_mirror::excerpt::Excerpt;
+use oci_mirror::http::server::ListenAddress;
+use oci_mirror::size::ByteSize;
+use serde::{Deserialize, Deserializer};
+
+/// Largest configuration file read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The configuration of the front end.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Config {
+    /// Where to listen; at least one address.
+    #[serde(deserialize_with = "some_addresses")]
+    pub listen: Vec<ListenAddress>,
+    /// The tree to serve.
+    pub tree: PathBuf,
+    /// The database of mirrors; without the file there are no mirrors.
+    pub database: PathBuf,
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed.
+    #[serde(deserialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// MaxMind or DB-IP databases; none means the built-in country database.
+    pub geoip: Vec<PathBuf>,
+    /// When and how blobs are redirected.
+    pub redirect: Redirect,
+    /// How mirrors are checked.
+    pub crawler: Crawler,
+    /// Not there yet.
+    pub tls: Option<NoTls>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![ListenAddress::Tcp(([0_u16; 8], 5000).into())],
+            tree: "/srv/containers".into(),
+            database: "/var/lib/registry-proxy/mirrors.db".into(),
+            trusted_proxies: Vec::new(),
+            geoip: Vec::new(),
+            redirect: Redirect::default(),
+            crawler: Crawler::default(),
+            tls: None,
+        }
+    }
+}
+
+/// The section `[redirect]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Redirect {
+    /// Blobs smaller than this are sent from the tree: a redirect would cost more than the bytes.
+    pub min_size: ByteSize,
+    /// How many mirrors to name before stopping to look farther away.
+    pub min_mirrors: usize,
+    /// How long a second request for the same blob is taken for a retry. Read and checked, but of no
+    /// effect yet, which is said at the start.
+    #[serde(deserialize_with = "some_duration")]
+    pub retry_window: Option<Duration>,
+}
+
+impl Default for Redirect {
+    fn default() -> Self {
+        Self {
+            min_size: ByteSize(64 << 10),
+            min_mirrors: 5,
+            retry_window: None,
+        }
+    }
+}
+
+/// The section `[crawler]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Crawler {
+    /// Whether the server crawls by itself; otherwise only `registry-proxy crawl` does.
+    pub enabled: bool,
+    /// Time between two crawls of a mirror.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// Whether public mirrors may be at loopback, link-local or private addresses. Such a URL would
+    /// let whoever enters a mirror make the crawler talk to the inside of the network.
+    pub allow_private_addresses: bool,
+}
+
+impl Default for Crawler {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(3600),
+            allow_private_addresses: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut text = String::new();
+        let file = File::open(path).map_err(failed)?;
+        file.take(MAX_BYTES + 1)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(Error::TooLarge {
+                path: path.to_owned(),
+            });
+        }
+        Self::parse(&text).map_err(|source| Error::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Parses the text of a configuration file.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+fn some_addresses<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<ListenAddress>, D::Error> {
+    let addresses = Vec::deserialize(deserializer)?;
+    if addresses.is_empty() {
+        return Err(serde::de::Error::custom(
+            "there must be an address to listen on",
+        ));
+    }
+    Ok(addresses)
+}
+
+/// Networks, a bare address being a network of one.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: &String| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| {
+                serde::de::Error::custom(format!(
+                    "{} is neither a network (ADDR/BITS) nor an address",
+                    Excerpt(text)
+                ))
+            })
+    };
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(network)
+        .collect()
+}
+
+/// Reads `90s`, `2m`, `1h 30m`.
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed = text
+        .parse::<SignedDuration>()
+        .map_err(serde::de::Error::custom)?;
+    match Duration::try_from(parsed).map_err(serde::de::Error::custom)? {
+        Duration::ZERO => Err(serde::de::Error::custom("it must be longer than nothing")),
+        duration => Ok(duration),
+    }
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+/// The section `[tls]`: this version does not speak TLS, and must not pretend to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoTls {}
+
+impl<'de> Deserialize<'de> for NoTls {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(
+            "TLS is not spoken by this version: put a TLS proxy in front and name it in trusted-proxies",
+        ))
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is far larger than a configuration can be.
+    #[error("{} has more than {MAX_BYTES} bytes; that is no configuration", .path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file is not TOML, or has a setting there is not.
+    #[error("the configuration {} is wrong", .path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: Box<toml::de::Error>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_default() {
+        let example = include_str!("../../contrib/registry-proxy.toml");
+        assert_eq!(Config::parse(example).unwrap(), Config::default());
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_named_with_its_line() {
+        let error = Config::parse("listen = [\"[::]:5000\"]\n[redirect]\nmin-sise = 1\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("min-sise") && error.contains("line 3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_proxy_may_be_a_bare_address() {
+        let config =
+            Config::parse("trusted-proxies = [\"127.0.0.1\", \"::1\", \"10.0.0.0/8\"]").unwrap();
+        let networks: Vec<_> = config
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(networks, ["127.0.0.1/32", "::1/128", "10.0.0.0/8"]);
+    }
+
+    #[test]
+    fn tls_is_refused_rather_than_ignored() {
+        let error = Config::parse("[tls]\ncertificate = \"c\"\nkey = \"k\"\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("TLS is not spoken"), "{error}");
+    }
+
+    #[test]
+    fn every_value_is_checked() {
+        for text in [
+            "listen = [\"5000\"]",
+            "listen = []",
+            "trusted-proxies = [\"localhost\"]",
+            "[crawler]\ninterval = \"0s\"",
+            "[redirect]\nmin-size = \"big\"",
+            "[crawler]\ninterval = \"-1h\"",
+            "[crawler]\ninterval = 3",
+            "[redirect]\nretry-window = \"soon\"",
+            "tree = 1",
+        ] {
+            assert!(Config::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".{0,200}") {
+            drop(Config::parse(&text));
+        }
+    }
+}

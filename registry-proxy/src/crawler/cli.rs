@@ -1,0 +1,135 @@
+//! `registry-proxy crawl`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwapOption;
+use clap::Args;
+use oci_mirror::size::ByteSize;
+use oci_mirror::tree::{Catalog, Tree};
+use tokio_util::sync::CancellationToken;
+
+use super::guard::Policy;
+use super::once::{self, HostReport, Report};
+use super::schedule::Schedule;
+use super::visit::{Depth, Options};
+use crate::config::Config;
+use crate::mirror::print;
+use crate::network::HostName;
+use crate::snapshot::Watcher;
+
+/// The arguments of `crawl`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Read every byte of every blob once, report, and end
+    #[arg(long)]
+    once: bool,
+    /// Report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Only these mirrors
+    #[arg(value_name = "NAME")]
+    names: Vec<HostName>,
+}
+
+/// Crawls, once or until stopped.
+pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCode> {
+    if !config.database.exists() {
+        anyhow::bail!(
+            "there is no database {}: enter a mirror first",
+            config.database.display()
+        );
+    }
+    if !arguments.once {
+        return keep_crawling(config).await;
+    }
+    let root = config.tree.clone();
+    let load = move || Tree::open(&root).and_then(|tree| Catalog::load(&tree, None));
+    let catalog = tokio::task::spawn_blocking(load)
+        .await?
+        .context("cannot crawl without a tree")?;
+    let policy = if config.crawler.allow_private_addresses {
+        Policy::Any
+    } else {
+        Policy::PublicOnly
+    };
+    let options = Options {
+        policy,
+        depth: Depth::Full,
+        ..Options::default()
+    };
+    let report = once::crawl(
+        &config.database,
+        Arc::new(catalog),
+        &arguments.names,
+        &options,
+    )
+    .await?;
+    if arguments.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    } else {
+        print(&text(&report))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn keep_crawling(config: &Config) -> anyhow::Result<ExitCode> {
+    let snapshot = Arc::new(ArcSwapOption::empty());
+    let mut watcher = Watcher::open(config, Arc::clone(&snapshot))?;
+    watcher.once().await;
+    let shutdown = CancellationToken::new();
+    tokio::select! {
+        () = Schedule::new(config, snapshot).run(shutdown.clone()) => {}
+        () = watcher.run(shutdown.clone()) => {}
+        result = tokio::signal::ctrl_c() => result.context("cannot watch for signals")?,
+    }
+    shutdown.cancel();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report for people.
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for host in &report.hosts {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", line(host));
+        for evidence in &host.evidence {
+            let _ = writeln!(
+                text,
+                "  {} at {}: {}",
+                evidence.digest, evidence.url, evidence.found
+            );
+        }
+    }
+    if report.hosts.is_empty() {
+        text.push_str("there are no mirrors to crawl\n");
+    }
+    text
+}
+
+fn line(host: &HostReport) -> String {
+    if let Some(failure) = &host.failure {
+        return format!("{:<24} failed: {failure}", host.name);
+    }
+    let mut line = format!("{:<24} {} verified", host.name, host.verified);
+    for (count, word) in [
+        (host.missing, "missing"),
+        (host.damaged, "damaged"),
+        (host.unknown, "unknown"),
+    ] {
+        if count > 0 {
+            let _ = write!(line, ", {count} {word}");
+        }
+    }
+    let seconds = host.duration_ms / 1000;
+    let _ = write!(
+        line,
+        "; read {} in {} requests, {seconds}.{:01} s",
+        ByteSize(host.bytes),
+        host.requests,
+        host.duration_ms % 1000 / 100
+    );
+    line
+}

@@ -1,0 +1,325 @@
+//! The database of mirrors: SQLite, and the only place with SQL in it.
+//!
+//! Everything blocks; callers that must not go through `spawn_blocking`. The request path never comes
+//! here: it reads the snapshot that is built from [`Database::hosts`] and [`Database::presence`].
+
+mod crawls;
+mod hosts;
+mod schema;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use crawls::{Crawl, Evidence, Outcome, Verdict};
+pub use hosts::Listed;
+
+/// How long to wait for another writer before giving up.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database {
+    connection: Connection,
+    path: PathBuf,
+    /// Device and inode, to notice that the file was replaced.
+    file: (u64, u64),
+}
+
+impl Database {
+    /// Opens the database for writing, making it and its directory if they are not there.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        if let Some(directory) = path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty())
+        {
+            let failed = |source| Error::Directory {
+                path: directory.to_owned(),
+                source,
+            };
+            std::fs::create_dir_all(directory).map_err(failed)?;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::with_flags(path, flags)
+    }
+
+    /// Opens a database that must be there.
+    pub fn open_existing(path: &Path) -> Result<Self, Error> {
+        Self::with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )
+    }
+
+    /// Opens a database only to read it: nothing is written, not even a migration, so that a front end
+    /// may run as somebody who must not change it.
+    pub fn open_reader(path: &Path) -> Result<Self, Error> {
+        let failed = |doing| {
+            move |source| Error::Sql {
+                doing,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        // SQLite opens read-only what may not be written.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed("open"))?;
+        connection.busy_timeout(BUSY).map_err(failed("set up"))?;
+        let version = recognise(&connection, path)?;
+        if version < schema::MIGRATIONS.len() {
+            return Err(Error::Older {
+                path: path.to_owned(),
+            });
+        }
+        Self::with_connection(connection, path)
+    }
+
+    /// Whether this is still the file with the given device and inode.
+    pub fn is_file(&self, file: (u64, u64)) -> bool {
+        self.file == file
+    }
+
+    /// A number that changes whenever another connection has changed the database.
+    pub fn data_version(&self) -> Result<i64, Error> {
+        self.connection
+            .query_row("PRAGMA data_version", (), |row| row.get(0))
+            .map_err(|source| self.failed("look for changes", source))
+    }
+
+    fn with_flags(path: &Path, flags: OpenFlags) -> Result<Self, Error> {
+        let failed = |doing| {
+            move |source| Error::Sql {
+                doing,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        let mut connection = Connection::open_with_flags(path, flags).map_err(failed("open"))?;
+        connection.busy_timeout(BUSY).map_err(failed("set up"))?;
+        recognise(&connection, path)?;
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(failed("set up"))?;
+        connection
+            .pragma_update(None, "synchronous", "NORMAL")
+            .map_err(failed("set up"))?;
+        connection
+            .pragma_update(None, "foreign_keys", true)
+            .map_err(failed("set up"))?;
+        migrate(&mut connection).map_err(failed("bring up to date"))?;
+        Self::with_connection(connection, path)
+    }
+
+    fn with_connection(connection: Connection, path: &Path) -> Result<Self, Error> {
+        let metadata = std::fs::metadata(path).map_err(|source| Error::Directory {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            file: (metadata.dev(), metadata.ino()),
+        })
+    }
+
+    fn failed(&self, doing: &'static str, source: rusqlite::Error) -> Error {
+        Error::Sql {
+            doing,
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// The version of a database of ours, or of an empty one; any other is refused.
+fn recognise(connection: &Connection, path: &Path) -> Result<usize, Error> {
+    let number = |query| {
+        connection
+            .query_row(query, (), |row| row.get::<_, i64>(0))
+            .map_err(|source| Error::Sql {
+                doing: "read",
+                path: path.to_owned(),
+                source,
+            })
+    };
+    let application = number("PRAGMA application_id")?;
+    let version = number("PRAGMA user_version")?;
+    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    if application != schema::APPLICATION_ID && (application != 0 || version != 0 || tables != 0) {
+        return Err(Error::Foreign {
+            path: path.to_owned(),
+        });
+    }
+    match usize::try_from(version) {
+        Ok(known) if known <= schema::MIGRATIONS.len() => Ok(known),
+        _ => Err(Error::Newer {
+            path: path.to_owned(),
+            version,
+        }),
+    }
+}
+
+/// Applies what is missing. The version is read inside the transaction: two processes may start at once.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    for migration in schema::MIGRATIONS.iter().skip(version) {
+        transaction.execute_batch(migration)?;
+    }
+    if version < schema::MIGRATIONS.len() {
+        transaction.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
+        transaction.pragma_update(
+            None,
+            "user_version",
+            i64::try_from(schema::MIGRATIONS.len()).unwrap_or(i64::MAX),
+        )?;
+    }
+    transaction.commit()
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its directory cannot be made, or the file not looked at.
+    #[error("cannot use {}", .path.display())]
+    Directory {
+        /// Which directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A statement failed: the file is damaged, locked for long, or on a full disk.
+    #[error("cannot {doing} the database {}", .path.display())]
+    Sql {
+        /// What was being done.
+        doing: &'static str,
+        /// Which database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A database of another program.
+    #[error("{} is a database, but not one of registry-proxy", .path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A later version of this program wrote it.
+    #[error("the database {} has version {version}, which this program is too old for", .path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// An earlier version of this program wrote it, and it may only be read here.
+    #[error("the database {} is of an earlier version; any `registry-proxy mirror` command brings it up to date", .path.display())]
+    Older {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// There is a host of that name.
+    #[error("there is already a mirror called {0}")]
+    NameTaken(String),
+    /// There is no host of that name.
+    #[error("there is no mirror called {0}")]
+    NameUnknown(String),
+    /// A row holds what cannot have been written by this program.
+    #[error("the database has a mirror {host} with a malformed {field}")]
+    Malformed {
+        /// Which host.
+        host: String,
+        /// Which of its fields.
+        field: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_database_of_ours_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        std::fs::write(
+            &path,
+            "this is not a database, but long enough to be looked at as one",
+        )
+        .unwrap();
+        assert!(matches!(Database::open(&path), Err(Error::Sql { .. })));
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .starts_with("this is not")
+        );
+
+        let foreign = dir.path().join("foreign.db");
+        Connection::open(&foreign)
+            .unwrap()
+            .execute_batch("CREATE TABLE theirs (x)")
+            .unwrap();
+        assert!(matches!(
+            Database::open(&foreign),
+            Err(Error::Foreign { .. })
+        ));
+    }
+
+    #[test]
+    fn a_database_from_the_future_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        drop(Database::open(&path).unwrap());
+        Connection::open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(
+            Database::open(&path),
+            Err(Error::Newer { version: 99, .. })
+        ));
+    }
+
+    #[test]
+    fn a_reader_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        assert!(Database::open_reader(&path).is_err());
+        drop(Connection::open(&path).unwrap());
+        assert!(matches!(
+            Database::open_reader(&path),
+            Err(Error::Older { .. })
+        ));
+        drop(Database::open(&path).unwrap());
+        assert!(
+            Database::open_reader(&path)
+                .unwrap()
+                .hosts()
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn another_connections_change_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let (one, other) = (
+            Database::open(&path).unwrap(),
+            Database::open(&path).unwrap(),
+        );
+        let before = one.data_version().unwrap();
+        assert_eq!(one.data_version().unwrap(), before);
+        other
+            .connection
+            .execute("INSERT INTO site (name) VALUES ('x')", ())
+            .unwrap();
+        assert_ne!(one.data_version().unwrap(), before);
+    }
+}

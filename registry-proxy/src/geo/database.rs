@@ -1,0 +1,379 @@
+//! Reading geographic databases in the MaxMind format, whoever made them.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use maxminddb::{MaxMindDbError, Reader};
+use serde::Deserialize;
+
+use super::{Asn, Continent, Coordinates, CountryCode, Place};
+
+/// Largest database read, in bytes; the largest in use, a full city database, has about 130 MB.
+pub const MAX_BYTES: u64 = 1 << 30;
+
+static BUILTIN: &[u8] = include_bytes!("../../../data/geo-whois-asn-country.mmdb");
+
+/// One or more geographic databases, asked in turn.
+///
+/// ```
+/// use registry_proxy::geo::Geo;
+/// let geo = Geo::builtin().unwrap();
+/// let place = geo.locate("193.0.6.139".parse().unwrap());
+/// assert_eq!(place.country.unwrap().to_string(), "NL");
+/// ```
+#[derive(Debug)]
+pub struct Geo {
+    databases: Vec<Reader<Cow<'static, [u8]>>>,
+}
+
+impl Geo {
+    /// The country database compiled into the program.
+    pub fn builtin() -> Result<Self, Error> {
+        let reader =
+            Reader::from_source(Cow::Borrowed(BUILTIN)).map_err(|source| Error::Malformed {
+                path: "(built in)".into(),
+                source,
+            })?;
+        Ok(Self {
+            databases: vec![reader],
+        })
+    }
+
+    /// Opens databases of the operator's choice.
+    ///
+    /// Each contributes the fields it has, the first file that knows a field winning. The built-in
+    /// database comes last, so that giving only an ASN database does not lose the countries.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, Error> {
+        let mut databases = Vec::new();
+        for path in paths {
+            let malformed = |source| Error::Malformed {
+                path: path.clone(),
+                source,
+            };
+            databases.push(Reader::from_source(Cow::Owned(read(path)?)).map_err(malformed)?);
+        }
+        databases.extend(Self::builtin()?.databases);
+        Ok(Self { databases })
+    }
+
+    /// Where an address is, as far as the databases know.
+    ///
+    /// A database that is damaged at the place asked for, or does not hold the address's family, is
+    /// passed over.
+    pub fn locate(&self, address: IpAddr) -> Place {
+        let address = address.to_canonical();
+        let mut place = Place::default();
+        let mut continent = None;
+        for database in &self.databases {
+            let found = database
+                .lookup(address)
+                .and_then(|found| found.decode::<Record<'_>>());
+            let Ok(Some(record)) = found else { continue };
+            place.country = place.country.or_else(|| record.country());
+            place.asn = place.asn.or_else(|| record.asn());
+            place.coordinates = place.coordinates.or_else(|| record.coordinates());
+            continent = continent.or_else(|| record.continent());
+        }
+        // Our own table wins: hosts are put on continents by it, and both must agree.
+        place.continent = place.country.and_then(CountryCode::continent).or(continent);
+        place
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// The fields of all shapes in use: MaxMind and DB-IP nest them, ip-location-db has them flat.
+#[derive(Debug, Deserialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    country: Option<Country<'a>>,
+    #[serde(borrow)]
+    registered_country: Option<Country<'a>>,
+    #[serde(borrow)]
+    continent: Option<ContinentCode<'a>>,
+    location: Option<Location>,
+    autonomous_system_number: Option<u32>,
+    country_code: Option<&'a str>,
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Country<'a> {
+    iso_code: Option<&'a str>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ContinentCode<'a> {
+    code: Option<&'a str>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Location {
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+}
+
+impl Record<'_> {
+    fn country(&self) -> Option<CountryCode> {
+        let code = |country: &Option<Country<'_>>| country.as_ref()?.iso_code?.parse().ok();
+        code(&self.country)
+            .or_else(|| self.country_code?.parse().ok())
+            .or_else(|| code(&self.registered_country))
+    }
+
+    fn continent(&self) -> Option<Continent> {
+        self.continent.as_ref()?.code?.parse().ok()
+    }
+
+    fn asn(&self) -> Option<Asn> {
+        self.autonomous_system_number.map(Asn)
+    }
+
+    fn coordinates(&self) -> Option<Coordinates> {
+        let nested = self
+            .location
+            .as_ref()
+            .and_then(|place| Some((place.latitude?, place.longitude?)));
+        let (latitude, longitude) = nested.or_else(|| Some((self.latitude?, self.longitude?)))?;
+        Coordinates::new(latitude, longitude)
+    }
+}
+
+/// Why a geographic database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the geographic database {}", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is larger than any such database.
+    #[error("the geographic database {} has more than {MAX_BYTES} bytes", .path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file is not in the MaxMind format, or is damaged.
+    #[error("{} is not a geographic database in the MaxMind format (.mmdb)", .path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: MaxMindDbError,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Encodes the parts of the MaxMind format that a test needs.
+    enum Value<'a> {
+        Text(&'a str),
+        Double(f64),
+        Short(u16),
+        Number(u32),
+        Long(u64),
+        Map(Vec<(&'a str, Value<'a>)>),
+        EmptyList,
+    }
+
+    impl Value<'_> {
+        fn encode(&self, out: &mut Vec<u8>) {
+            match self {
+                Self::Text(text) => {
+                    out.push(2 << 5 | u8::try_from(text.len()).unwrap());
+                    out.extend(text.as_bytes());
+                }
+                Self::Double(value) => {
+                    out.push(3 << 5 | 8);
+                    out.extend(value.to_be_bytes());
+                }
+                Self::Short(value) => {
+                    out.push(5 << 5 | 2);
+                    out.extend(value.to_be_bytes());
+                }
+                Self::Long(value) => {
+                    // An extended type: its number less 7 stands in a second byte.
+                    out.extend([8, 9 - 7]);
+                    out.extend(value.to_be_bytes());
+                }
+                Self::Number(value) => {
+                    out.push(6 << 5 | 4);
+                    out.extend(value.to_be_bytes());
+                }
+                Self::EmptyList => out.extend([0, 11 - 7]),
+                Self::Map(entries) => {
+                    out.push(7 << 5 | u8::try_from(entries.len()).unwrap());
+                    for (key, value) in entries {
+                        Value::Text(key).encode(out);
+                        value.encode(out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A database that says the same of every address.
+    fn database(record: &Value<'_>) -> Vec<u8> {
+        // One node; both branches lead to the start of the data, which is node count + 16.
+        let mut bytes = vec![0, 0, 17, 0, 0, 17];
+        bytes.extend([0; 16]);
+        record.encode(&mut bytes);
+        bytes.extend(b"\xab\xcd\xefMaxMind.com");
+        Value::Map(vec![
+            ("node_count", Value::Number(1)),
+            ("record_size", Value::Short(24)),
+            ("ip_version", Value::Short(6)),
+            ("description", Value::Map(Vec::new())),
+            ("languages", Value::EmptyList),
+            ("database_type", Value::Text("Test")),
+            ("binary_format_major_version", Value::Short(2)),
+            ("binary_format_minor_version", Value::Short(0)),
+            ("build_epoch", Value::Long(1)),
+        ])
+        .encode(&mut bytes);
+        bytes
+    }
+
+    fn geo(files: &[Vec<u8>]) -> Geo {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |(number, bytes): (usize, &Vec<u8>)| {
+            let path = dir.path().join(format!("{number}.mmdb"));
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        Geo::open(&files.iter().enumerate().map(write).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn city() -> Value<'static> {
+        let map = Value::Map;
+        map(vec![
+            ("country", map(vec![("iso_code", Value::Text("TR"))])),
+            ("continent", map(vec![("code", Value::Text("EU"))])),
+            (
+                "location",
+                map(vec![
+                    ("latitude", Value::Double(41.0)),
+                    ("longitude", Value::Double(29.0)),
+                ]),
+            ),
+        ])
+    }
+
+    #[test]
+    fn files_complete_each_other_and_the_first_wins() {
+        let asn = Value::Map(vec![("autonomous_system_number", Value::Number(64496))]);
+        let other = Value::Map(vec![
+            ("country_code", Value::Text("SE")),
+            ("latitude", Value::Double(1.0)),
+        ]);
+        let geo = geo(&[database(&city()), database(&asn), database(&other)]);
+        let place = geo.locate("2001:db8::1".parse().unwrap());
+        assert_eq!(place.country, "TR".parse().ok());
+        assert_eq!(
+            place.continent,
+            Some(Continent::Asia),
+            "hosts in Türkiye are in Asia, so are clients"
+        );
+        assert_eq!(place.asn, Some(Asn(64496)));
+        assert_eq!(place.coordinates, Coordinates::new(41.0, 29.0));
+    }
+
+    #[test]
+    fn an_asn_database_alone_does_not_lose_the_country() {
+        let asn = Value::Map(vec![("autonomous_system_number", Value::Number(3333))]);
+        let place = geo(&[database(&asn)]).locate("193.0.6.139".parse().unwrap());
+        assert_eq!(
+            (place.country, place.asn),
+            ("NL".parse().ok(), Some(Asn(3333)))
+        );
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_address_it_maps() {
+        let geo = Geo::builtin().unwrap();
+        let plain = geo.locate("193.0.6.139".parse().unwrap());
+        assert!(plain.country.is_some());
+        assert_eq!(geo.locate("::ffff:193.0.6.139".parse().unwrap()), plain);
+        assert_eq!(geo.locate("127.0.0.1".parse().unwrap()), Place::default());
+    }
+
+    /// What `data/refresh` runs on a new file; without one it looks at the file we have.
+    #[test]
+    fn a_candidate_is_fit_to_be_built_in() {
+        let candidate = std::env::var_os("OCI_MIRROR_GEO_CANDIDATE");
+        let bytes =
+            candidate.map_or_else(|| BUILTIN.to_vec(), |path| read(Path::new(&path)).unwrap());
+        let geo = Geo {
+            databases: vec![Reader::from_source(Cow::Owned(bytes)).unwrap()],
+        };
+        for (address, country) in [
+            ("193.0.6.139", "NL"),
+            ("2001:67c:2e8:22::c100:68b", "NL"),
+            ("130.149.4.20", "DE"),
+            ("2001:4ca0::1", "DE"),
+            ("133.11.0.1", "JP"),
+            ("18.9.22.69", "US"),
+        ] {
+            let place = geo.locate(address.parse().unwrap());
+            assert_eq!(place.country, country.parse().ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_database_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.mmdb");
+        let whole = database(&city());
+        for bytes in [&b""[..], b"PK\x03\x04", &whole[..whole.len() / 2]] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Geo::open(std::slice::from_ref(&path)).unwrap_err();
+            assert!(error.to_string().contains("x.mmdb"), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(Geo::open(&[path]), Err(Error::Read { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn damage_never_panics(at in 0_usize..300, value: u8, address: [u8; 16], cut in 0_usize..300) {
+            let mut bytes = database(&city());
+            let end = bytes.len();
+            bytes[at % end] = value;
+            if cut % 4 == 0 {
+                bytes.truncate(cut % end);
+            }
+            if let Ok(reader) = Reader::from_source(Cow::Owned(bytes)) {
+                let geo = Geo { databases: vec![reader] };
+                geo.locate(IpAddr::from(address));
+                geo.locate(IpAddr::from([address[0], 1, 2, 3]));
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What a mirror network consists of: hosts, and what each of them is and wants.
+//!
+//! A [`Host`] is one mirror under one name. Everything here is plain values; which host a client gets
+//! is decided in [`select`](crate::select), what a host holds is found out by the
+//! [`crawler`](crate::crawler) and kept in [`db`](crate::db).
+
+pub mod address;
+pub mod bandwidth;
+pub mod base_url;
+pub mod glob;
+pub mod host;
+pub mod name;
+pub mod standing;
+
+pub use bandwidth::Bandwidth;
+pub use base_url::BaseUrl;
+pub use glob::RepoGlob;
+pub use host::{Host, NewHost, Visibility};
+pub use name::{HostId, HostName};
+pub use standing::{Health, Inactive};

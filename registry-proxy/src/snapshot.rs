@@ -1,0 +1,387 @@
+//! What a request sees: tree, mirrors, presence and geography, frozen at one moment.
+//!
+//! A [`Snapshot`] never changes. The [`Watcher`] notices that `state.json` or the database did, builds
+//! the next snapshot beside the requests and swaps it in whole; a request in flight keeps the one it
+//! began with. A tree that is torn or half-written is refused and the last good snapshot stays.
+
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use oci_mirror::reference::RepoName;
+use oci_mirror::tree::catalog::{BlobId, Repository};
+use oci_mirror::tree::{Catalog, Tree, TreePath, reader};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info};
+
+use crate::config::Config;
+use crate::db::{self, Database};
+use crate::geo::{self, Geo, Place};
+use crate::metalink::Resource;
+use crate::presence::Presence;
+use crate::select::{Client, Network};
+use crate::v2;
+
+/// How often the tree and the database are looked at: one `stat` and one pragma.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long to wait before trying a tree again that could not be read and has not changed since.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Most mirrors named to one client.
+pub const MAX_MIRRORS: usize = 10;
+
+/// Everything the request path needs.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The tree on disk.
+    pub tree: Tree,
+    /// What the tree holds.
+    pub catalog: Arc<Catalog>,
+    /// The mirrors.
+    pub network: Arc<Network>,
+    /// Which mirror was verified to hold which blob.
+    pub presence: Arc<Presence>,
+    /// Where addresses are.
+    pub geo: Arc<Geo>,
+    /// When to redirect.
+    pub policy: Policy,
+}
+
+/// When to redirect, and to how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Smaller blobs are sent from the tree.
+    pub min_size: u64,
+    /// Farther mirrors are added until so many are listed.
+    pub min_mirrors: usize,
+}
+
+impl Snapshot {
+    /// A repository of the tree, or the error to answer.
+    pub fn repository(&self, name: &RepoName) -> Result<&Repository, v2::Error> {
+        self.catalog
+            .repository(name)
+            .ok_or_else(|| v2::Error::NameUnknown(name.clone()))
+    }
+
+    /// The mirrors verified for a blob of `name`, best for `client` first.
+    pub fn mirrors(&self, name: &RepoName, blob: BlobId, client: Option<IpAddr>) -> Vec<Resource> {
+        let verified = self.presence.of(blob);
+        if verified.is_empty() {
+            return Vec::new();
+        }
+        let address = client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let place = client.map_or_else(Place::default, |client| self.geo.locate(client));
+        let client = Client { address, place };
+        let policy = crate::select::Policy {
+            min_mirrors: self.policy.min_mirrors,
+            limit: MAX_MIRRORS,
+        };
+        let path = TreePath::Blob(self.catalog.blob(blob).digest);
+        let chosen = self.network.order(&client, verified, name, policy);
+        let mut resources: Vec<Resource> = Vec::with_capacity(chosen.len());
+        for choice in chosen {
+            let host = self.network.host(choice.host);
+            let Some(url) = host.download_url().map(|url| url.join(&path)) else {
+                continue;
+            };
+            // Two entries may share a server, for networks of their own; it is one place to load from.
+            if resources.iter().all(|known| known.url != url) {
+                resources.push(Resource {
+                    url,
+                    country: host.country,
+                    private: host.is_private(),
+                });
+            }
+        }
+        resources
+    }
+}
+
+/// Keeps a snapshot current.
+#[derive(Debug)]
+pub struct Watcher {
+    tree: PathBuf,
+    database: PathBuf,
+    geo: Arc<Geo>,
+    policy: Policy,
+    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    open: Source,
+    /// What was seen when a snapshot was last attempted, and when that was.
+    seen: Option<(Seen, Instant)>,
+    /// Whether that attempt failed.
+    failed: bool,
+}
+
+/// Tells one version of tree and database from the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    state: Option<FileMark>,
+    /// Device and inode, and the version if it can be read.
+    database: Option<((u64, u64), Option<i64>)>,
+}
+
+/// The database of mirrors as it is found.
+#[derive(Debug)]
+enum Source {
+    /// There is no such file: there are no mirrors.
+    Absent,
+    /// There is one that cannot be opened.
+    Broken,
+    /// It is open.
+    Open(Database),
+}
+
+/// Device, inode, length and time of a file: a file replaced by rename differs in one of them.
+type FileMark = (u64, u64, u64, i64, i64);
+
+impl Watcher {
+    /// Opens what the configuration names; only what can never come right later is an error.
+    pub fn open(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Result<Self, Error> {
+        Tree::open(&config.tree).map_err(Error::Tree)?;
+        let geo = if config.geoip.is_empty() {
+            Geo::builtin()
+        } else {
+            Geo::open(&config.geoip)
+        };
+        Ok(Self {
+            tree: config.tree.clone(),
+            database: config.database.clone(),
+            geo: Arc::new(geo.map_err(Error::Geo)?),
+            policy: Policy {
+                min_size: config.redirect.min_size.0,
+                min_mirrors: config.redirect.min_mirrors,
+            },
+            snapshot,
+            open: Source::Absent,
+            seen: None,
+            failed: false,
+        })
+    }
+
+    /// Looks for changes until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+            self.once().await;
+        }
+    }
+
+    /// Looks once, and swaps in a new snapshot if something changed.
+    pub async fn once(&mut self) {
+        let (seen, open) = {
+            let open = std::mem::replace(&mut self.open, Source::Absent);
+            let (tree, path) = (self.tree.clone(), self.database.clone());
+            let look = move || look(&tree, &path, open);
+            let Ok(found) = tokio::task::spawn_blocking(look).await else {
+                return;
+            };
+            found
+        };
+        self.open = open;
+        let due = match &self.seen {
+            None => true,
+            Some((last, _)) if *last != seen => true,
+            Some((_, when)) => self.failed && when.elapsed() >= RETRY,
+        };
+        if !due {
+            return;
+        }
+        let changed = self.seen.as_ref().is_none_or(|(last, _)| *last != seen);
+        if matches!(self.open, Source::Broken) {
+            error!(path = %self.database.display(), "cannot open the database of mirrors; those known stay");
+        }
+        self.seen = Some((seen, Instant::now()));
+        let began = Instant::now();
+        match self.load().await {
+            Ok(snapshot) => {
+                info!(
+                    tree.serial = snapshot.catalog.state().serial,
+                    tree.blobs = snapshot.catalog.blobs().len(),
+                    network.hosts = snapshot.network.hosts().len(),
+                    duration_ms = began.elapsed().as_millis(),
+                    "loaded a snapshot"
+                );
+                self.failed = false;
+                self.snapshot.store(Some(Arc::new(snapshot)));
+            }
+            Err(error) => {
+                // Said once for each version of the files, not at every retry.
+                if changed {
+                    let kept = self.snapshot.load().is_some();
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        kept, "cannot load a snapshot; the last good one stays if there is one"
+                    );
+                }
+                self.failed = true;
+            }
+        }
+    }
+
+    async fn load(&mut self) -> Result<Snapshot, Error> {
+        let (root, geo, policy) = (self.tree.clone(), Arc::clone(&self.geo), self.policy);
+        let previous = self.snapshot.load_full();
+        let open = std::mem::replace(&mut self.open, Source::Absent);
+        let load = move || {
+            let loaded = build(&root, &open, geo, policy, previous.as_deref());
+            (loaded, open)
+        };
+        let (loaded, open) = tokio::task::spawn_blocking(load)
+            .await
+            .map_err(|_| Error::Stopped)?;
+        self.open = open;
+        loaded
+    }
+}
+
+fn build(
+    root: &Path,
+    database: &Source,
+    geo: Arc<Geo>,
+    policy: Policy,
+    previous: Option<&Snapshot>,
+) -> Result<Snapshot, Error> {
+    // Opened anew each time: the directory may have been replaced as a whole.
+    let tree = Tree::open(root).map_err(Error::Tree)?;
+    let state = tree.state().map_err(Error::Tree)?;
+    let catalog = match previous.map(|snapshot| &snapshot.catalog) {
+        Some(known) if *known.state() == state => Arc::clone(known),
+        Some(known) => Arc::new(Catalog::load(&tree, Some(known)).map_err(Error::Tree)?),
+        None => Arc::new(first_catalog(&tree).map_err(Error::Tree)?),
+    };
+    let mirrors = match database {
+        Source::Absent => Ok(None),
+        Source::Broken => Err(None),
+        Source::Open(database) => read_mirrors(database, &catalog).map(Some).map_err(Some),
+    };
+    let (network, presence) = match mirrors {
+        Ok(Some(mirrors)) => mirrors,
+        Ok(None) => no_mirrors(&catalog),
+        Err(error) => {
+            if let Some(error) = error {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the mirrors"
+                );
+            }
+            // Mirrors do not come and go with the state of a file: those known before are kept, as
+            // long as the numbers of the blobs still mean the same.
+            let kept = previous.filter(|previous| Arc::ptr_eq(&previous.catalog, &catalog));
+            kept.map_or_else(
+                || no_mirrors(&catalog),
+                |kept| (Arc::clone(&kept.network), Arc::clone(&kept.presence)),
+            )
+        }
+    };
+    Ok(Snapshot {
+        tree,
+        catalog,
+        network,
+        presence,
+        geo,
+        policy,
+    })
+}
+
+type Mirrors = (Arc<Network>, Arc<Presence>);
+
+fn no_mirrors(catalog: &Catalog) -> Mirrors {
+    (
+        Arc::new(Network::new(Vec::new())),
+        Arc::new(Presence::empty(catalog.blobs().len())),
+    )
+}
+
+fn read_mirrors(database: &Database, catalog: &Catalog) -> Result<Mirrors, db::Error> {
+    let hosts = database.hosts()?;
+    let presence = database.presence(catalog, &hosts)?;
+    Ok((Arc::new(Network::new(hosts)), Arc::new(presence)))
+}
+
+/// The catalog to start with: without an earlier one to keep, what is damaged is left out.
+fn first_catalog(tree: &Tree) -> Result<Catalog, reader::Error> {
+    let (catalog, damage) = Catalog::salvage(tree)?;
+    for (name, error) in damage {
+        error!(error = &error as &dyn std::error::Error, repository = %name, "leaving out what is damaged");
+    }
+    Ok(catalog)
+}
+
+/// The marks of the files, and the database opened if its file is there and is still the same.
+fn look(tree: &Path, path: &Path, open: Source) -> (Seen, Source) {
+    let state = mark(&TreePath::State.under(tree));
+    let Some(file) = mark_identity(path) else {
+        return (
+            Seen {
+                state,
+                database: None,
+            },
+            Source::Absent,
+        );
+    };
+    let open = match open {
+        Source::Open(open) if open.is_file(file) => Ok(open),
+        _ => Database::open_reader(path),
+    };
+    let opened = open.and_then(|open| Ok((open.data_version()?, open)));
+    match opened {
+        Ok((version, open)) => (
+            Seen {
+                state,
+                database: Some((file, Some(version))),
+            },
+            Source::Open(open),
+        ),
+        Err(error) => {
+            debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot open the database of mirrors"
+            );
+            (
+                Seen {
+                    state,
+                    database: Some((file, None)),
+                },
+                Source::Broken,
+            )
+        }
+    }
+}
+
+fn mark(path: &Path) -> Option<FileMark> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((
+        found.dev(),
+        found.ino(),
+        found.len(),
+        found.mtime(),
+        found.mtime_nsec(),
+    ))
+}
+
+fn mark_identity(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tree.
+    #[error("cannot use the tree")]
+    Tree(#[source] reader::Error),
+    /// A geographic database.
+    #[error("cannot use the geographic databases")]
+    Geo(#[source] geo::Error),
+    /// The process is ending.
+    #[error("loading was cut off")]
+    Stopped,
+}

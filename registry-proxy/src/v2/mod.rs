@@ -1,0 +1,95 @@
+//! The registry API, pull side: the [distribution specification][spec] answered from a snapshot.
+//!
+//! [`route`] reads the path, [`manifests`], [`blobs`], [`listings`] and [`referrers`] answer, and
+//! [`error`] is the one place where an error becomes a status. Nothing here takes a lock, opens the
+//! database or waits for anything but the disk.
+//!
+//! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+
+pub mod blobs;
+pub mod error;
+pub mod listings;
+pub mod manifests;
+pub mod referrers;
+pub mod request;
+pub mod route;
+
+pub use error::Error;
+pub use request::Request;
+
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+use oci_mirror::http::Body;
+
+use crate::snapshot::Snapshot;
+use route::Route;
+
+/// The field by which clients recognise a registry.
+pub const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// The field that carries the digest of what is answered.
+pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Answers a request whose path is `/v2` or starts with `/v2/`.
+///
+/// `snapshot` is `None` until a tree could be read; then only the version check is answered.
+pub async fn respond(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Response<Body> {
+    let mut response = match answer(request, snapshot).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    response
+        .headers_mut()
+        .insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if request.method == Method::HEAD {
+        let length = http_body::Body::size_hint(response.body()).exact();
+        if let (Some(length), false) = (length, response.headers().contains_key(CONTENT_LENGTH)) {
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
+async fn answer(
+    request: &Request<'_>,
+    snapshot: Option<&Snapshot>,
+) -> Result<Response<Body>, Error> {
+    // Before the path is looked at: pushing has paths of its own, and none of them is served.
+    if request.method != Method::GET && request.method != Method::HEAD {
+        return Err(Error::Unsupported);
+    }
+    let path = request.path()?;
+    let route = Route::parse(&path)?;
+    if matches!(route, Route::Base) {
+        return Ok(json(StatusCode::OK, "{}"));
+    }
+    let snapshot = snapshot.ok_or(Error::NotReady)?;
+    match route {
+        Route::Base => Err(Error::NotFound),
+        Route::Catalog => listings::catalog(request, snapshot),
+        Route::Tags { name } => listings::tags(request, snapshot, &name),
+        Route::Manifest { name, reference } => {
+            manifests::respond(request, snapshot, &name, &reference).await
+        }
+        Route::Blob { name, digest } => blobs::respond(request, snapshot, &name, &digest).await,
+        Route::Referrers { name, digest } => referrers::respond(request, snapshot, &name, &digest),
+    }
+}
+
+/// A JSON answer.
+fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The fields of a 405 and of a redirect, by name.
+const fn allow() -> (HeaderName, HeaderValue) {
+    (ALLOW, HeaderValue::from_static("GET, HEAD"))
+}

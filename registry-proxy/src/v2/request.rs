@@ -1,0 +1,94 @@
+//! A request as the answering functions need it: borrowed, with its query and conditions read.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header::{ACCEPT, HeaderMap, RANGE};
+use http::{Method, Uri};
+use oci_mirror::accept::{self, MetalinkVersion};
+
+use super::error::Error;
+use crate::base_url::PublicUrl;
+
+/// A request under `/v2/`.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method; only GET and HEAD get content.
+    pub method: &'a Method,
+    /// The request target.
+    pub uri: &'a Uri,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+    /// Who asks, after trusted proxies were looked through; `None` on a unix socket.
+    pub client: Option<IpAddr>,
+    /// How the client reached us, for absolute URLs.
+    pub public: &'a PublicUrl,
+}
+
+impl<'a> Request<'a> {
+    /// The path with percent-encoding undone: some clients write `sha256%3A…`.
+    pub fn path(&self) -> Result<Cow<'a, str>, Error> {
+        decode(self.uri.path()).ok_or(Error::PathInvalid)
+    }
+
+    /// The first value of a query parameter, decoded; empty for a parameter without a value.
+    pub fn query(&self, name: &str) -> Option<String> {
+        let query = self.uri.query()?;
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        pairs
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// The metalink the client asks for: by `?metalink`, or by `Accept` unless it wants a range.
+    pub fn metalink(&self) -> Option<MetalinkVersion> {
+        match self.query("metalink").as_deref() {
+            Some("" | "4") => return Some(MetalinkVersion::V4),
+            Some("3") => return Some(MetalinkVersion::V3),
+            _ => {}
+        }
+        if self.headers.contains_key(RANGE) {
+            return None;
+        }
+        accept::metalink(
+            self.headers
+                .get_all(ACCEPT)
+                .iter()
+                .filter_map(|line| line.to_str().ok()),
+        )
+    }
+}
+
+/// Undoes percent-encoding; `None` for a broken escape or bytes that are not UTF-8.
+fn decode(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path));
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut bytes = path.bytes();
+    let mut decoded = Vec::with_capacity(path.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => u8::try_from(digit(bytes.next()?)? << 4 | digit(bytes.next()?)?).ok()?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decodes_once_and_refuses_nonsense() {
+        assert_eq!(
+            decode("/v2/a/blobs/sha256%3Aff").as_deref(),
+            Some("/v2/a/blobs/sha256:ff")
+        );
+        assert_eq!(decode("%252e%252e").as_deref(), Some("%2e%2e"));
+        for path in ["%", "%1", "%zz", "%ff"] {
+            assert_eq!(decode(path), None, "{path}");
+        }
+    }
+}

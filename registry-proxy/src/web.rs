@@ -1,0 +1,73 @@
+//! Everything that is not the registry API: the tree as a mirror would serve it, and the health of
+//! the process.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::IntoResponse;
+use axum::routing::{any, get};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use oci_mirror::http::files;
+
+use crate::server::Shared;
+
+/// The routes beside `/v2/`.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", get(about))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/tree/{*path}", any(tree))
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "nothing here: the registry API is under /v2/\n",
+            )
+        })
+        .with_state(shared)
+}
+
+async fn about() -> &'static str {
+    concat!(
+        "This is a container registry backed by a network of mirrors.\n",
+        "Pull from it:    podman pull <this host>/NAME:TAG\n",
+        "Mirror it from:  /tree/\n",
+    )
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    match &*shared.snapshot.load() {
+        Some(snapshot) => (
+            StatusCode::OK,
+            format!("ready: serial {}\n", snapshot.catalog.state().serial),
+        ),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: no tree could be read\n".to_owned(),
+        ),
+    }
+}
+
+async fn tree(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    _request: Request,
+) -> Response<axum::body::Body> {
+    let snapshot = shared.snapshot.load_full();
+    let mut response = match snapshot.as_deref() {
+        Some(snapshot) => files::respond(&snapshot.tree, &path, &method, &headers).await,
+        None => files::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no tree could be read yet\n",
+        ),
+    };
+    // A browser must not take a blob for a page of ours.
+    response.headers_mut().insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    response.map(axum::body::Body::new)
+}

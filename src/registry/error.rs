@@ -1,0 +1,377 @@
+//! Why a registry's answer could not be had or could not be used.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use jiff::fmt::rfc2822::DateTimeParser;
+
+use super::credentials;
+use crate::digest::Digest;
+use crate::excerpt::Excerpt;
+use crate::manifest;
+use crate::reference::{Reference, RegistryHost, RepoName};
+
+/// What a registry was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The list of tags.
+    Tags(RepoName),
+    /// One manifest.
+    Manifest(RepoName, Reference),
+    /// One blob.
+    Blob(RepoName, Digest),
+}
+
+impl Subject {
+    /// The repository asked.
+    pub fn name(&self) -> &RepoName {
+        match self {
+            Self::Tags(name) | Self::Manifest(name, _) | Self::Blob(name, _) => name,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tags(name) => write!(f, "the tags of {name}"),
+            Self::Manifest(name, Reference::Tag(tag)) => write!(f, "manifest {name}:{tag}"),
+            Self::Manifest(name, Reference::Digest(digest)) => {
+                write!(f, "manifest {name}@{digest}")
+            }
+            Self::Blob(name, digest) => write!(f, "blob {digest} of {name}"),
+        }
+    }
+}
+
+/// Why a question to a registry failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The HTTP client could not be made, for example because of a malformed CA certificate.
+    #[error("cannot set up the connection to {registry}")]
+    Client {
+        /// The registry.
+        registry: RegistryHost,
+        /// What the client said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No answer, or one that broke off.
+    #[error("cannot get {subject} from {registry}{}", if *.hint { "; if it speaks plain HTTP, add --plain-http" } else { "" })]
+    Request {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// Whether plain HTTP is worth a try.
+        hint: bool,
+        /// What the client said.
+        source: reqwest::Error,
+    },
+    /// An answer other than the one hoped for.
+    #[error("cannot get {subject} from {registry}: it answers {status}{}", Detail(.message.as_deref()))]
+    Status {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// The status of the answer.
+        status: StatusCode,
+        /// How long the registry wants to be left alone.
+        retry_after: Option<Duration>,
+        /// The reason it gave, already excerpted.
+        message: Option<Box<str>>,
+    },
+    /// The token service refused us or did not answer.
+    #[error("cannot log in at {registry} to get {subject}")]
+    Login {
+        /// The registry.
+        registry: RegistryHost,
+        /// What the login was for.
+        subject: Subject,
+        /// Whether the token service may answer better later.
+        retryable: bool,
+        /// What `oci-client` said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A stored login cannot be used.
+    #[error("cannot find the login for {registry}")]
+    Credentials {
+        /// The registry.
+        registry: RegistryHost,
+        /// What is wrong.
+        source: credentials::Error,
+    },
+    /// The answer is longer than one of its kind may be.
+    #[error("{subject} from {registry} is longer than {limit} bytes")]
+    TooLarge {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// How long it may be.
+        limit: u64,
+    },
+    /// The document is not a manifest, or not the one asked for.
+    #[error("cannot use {subject} from {registry}")]
+    Manifest {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// What is wrong.
+        source: manifest::Error,
+    },
+    /// The registry announces one digest and sends another.
+    #[error("{subject} from {registry} is announced as {announced} but is {found}")]
+    Announced {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// The digest in `Docker-Content-Digest`.
+        announced: Digest,
+        /// The digest of the bytes.
+        found: Digest,
+    },
+    /// The tag list is not the JSON it should be.
+    #[error("{subject} from {registry} are not the JSON of a tag list")]
+    TagList {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The tag list goes round in circles or never ends.
+    #[error("{subject} from {registry} do not end after {pages} pages")]
+    TooManyPages {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// How many pages were read.
+        pages: usize,
+    },
+    /// The tag list goes on somewhere that cannot be asked, so it would be incomplete.
+    #[error("{subject} from {registry} go on at {link}, which cannot be asked for")]
+    NextPage {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// The field that says so, already excerpted.
+        link: Box<str>,
+    },
+    /// The answer comes so slowly that waiting for its end would hold up everything.
+    #[error("{subject} from {registry} comes too slowly: {received} bytes in {} s", .waited.as_secs_f32())]
+    TooSlow {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// How much came.
+        received: u64,
+        /// In what time.
+        waited: Duration,
+    },
+    /// So many questions in a row have failed that this one was not even sent.
+    #[error("cannot get {subject} from {registry}: given up after {failures} failures in a row")]
+    GivenUp {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was to be asked for.
+        subject: Subject,
+        /// How many questions have failed.
+        failures: usize,
+    },
+    /// A blob came compressed once more, so its bytes are not the blob's.
+    #[error("{subject} from {registry} comes with Content-Encoding {encoding}")]
+    Encoded {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// The encoding, already excerpted.
+        encoding: Box<str>,
+    },
+    /// A part was sent that does not start where it was asked to.
+    #[error("{subject} from {registry} does not go on at byte {offset}: Content-Range is {range}")]
+    Range {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// Where it should go on.
+        offset: u64,
+        /// The field, already excerpted.
+        range: Box<str>,
+    },
+}
+
+impl Error {
+    /// Whether the registry says it has no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    /// Whether a login, or a better one, is missing.
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => {
+                matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            }
+            Self::Login { retryable, .. } => !retryable,
+            Self::Credentials { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the same question may be answered better later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Request { source, .. } => !source.is_redirect() && !source.is_builder(),
+            Self::Status { status, .. } => matches!(
+                *status,
+                StatusCode::REQUEST_TIMEOUT
+                    | StatusCode::TOO_EARLY
+                    | StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::INTERNAL_SERVER_ERROR
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+            Self::Login { retryable, .. } => *retryable,
+            Self::TooSlow { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the registry does not go on in the middle of a blob, but may send it from the start.
+    pub fn is_range_refused(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status == StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Range { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// How long the registry wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Shows the reason a registry gave, if it gave one.
+struct Detail<'a>(Option<&'a str>);
+
+impl fmt::Display for Detail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |message| write!(f, " ({message})"))
+    }
+}
+
+/// How long a response asks us to wait: a number of seconds, or a date.
+///
+/// A date is compared with the response's own `Date`, so our clock need not agree with theirs.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let asked = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| DateTimeParser::new().parse_timestamp(text).ok();
+    let wait = date(asked)?.duration_since(date(text(header::DATE)?)?);
+    Duration::try_from(wait).ok()
+}
+
+/// The reason in an error envelope of the specification, excerpted.
+pub(super) fn envelope_message(body: &[u8]) -> Option<Box<str>> {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        errors: Vec<Reason>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Reason {
+        #[serde(default)]
+        code: Option<String>,
+        #[serde(default)]
+        message: Option<String>,
+    }
+    let envelope: Envelope = serde_json::from_slice(body).ok()?;
+    let reason = envelope.errors.into_iter().next()?;
+    let text = match (reason.code, reason.message) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (code, message) => code.or(message)?,
+    };
+    Some(Excerpt(&text).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.parse::<header::HeaderName>().unwrap(),
+                    value.parse::<header::HeaderValue>().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        for (fields, wait) in [
+            (vec![("retry-after", "7")], Some(7)),
+            (
+                vec![
+                    ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"),
+                    ("date", "Fri, 31 Dec 1999 23:59:50 GMT"),
+                ],
+                Some(9),
+            ),
+            (
+                vec![
+                    ("retry-after", "Fri, 31 Dec 1999 23:59:50 GMT"),
+                    ("date", "Fri, 31 Dec 1999 23:59:59 GMT"),
+                ],
+                None,
+            ),
+            (vec![("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")], None),
+            (vec![("retry-after", "soon")], None),
+            (vec![("retry-after", "-1")], None),
+            (vec![], None),
+        ] {
+            assert_eq!(
+                retry_after(&headers(&fields)),
+                wait.map(Duration::from_secs),
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_reason_of_an_envelope_is_escaped() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[2J"}]}"#;
+        assert_eq!(
+            envelope_message(body).as_deref(),
+            Some(r"`DENIED: no \u{1b}[2J`")
+        );
+        for other in [
+            &b""[..],
+            b"<html>",
+            br#"{"errors":[]}"#,
+            br#"{"errors":[{}]}"#,
+        ] {
+            assert_eq!(envelope_message(other), None);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What one request costs where no byte is moved: parsing, choosing mirrors, rendering.
+//!
+//!     cargo bench --bench hot_path
+//!
+//! Compare the figures of one run with each other, not with another machine's: `memcpy of the document`
+//! is the floor under the metalinks, and `presence` under the choice of mirrors.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use oci_mirror::accept;
+use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::tree::catalog::BlobId;
+use oci_mirror::tree::pieces::Pieces;
+use registry_proxy::geo::{CountryCode, Place};
+use registry_proxy::metalink::{Document, Resource, v4};
+use registry_proxy::network::{Host, HostId, NewHost};
+use registry_proxy::presence::{Builder, HostPosition};
+use registry_proxy::select::{Client, Network, Policy};
+use registry_proxy::v2::route::Route;
+
+const COUNTRIES: [&str; 8] = ["DE", "FR", "US", "AU", "JP", "BR", "ZA", "SE"];
+
+fn parsing(criterion: &mut Criterion) {
+    let digest = Algorithm::Sha256.digest(b"blob").to_string();
+    let path = format!("/v2/fedora/fedora-minimal/blobs/{digest}");
+    criterion.bench_function("parse a digest", |bencher| {
+        bencher.iter(|| black_box(&digest).parse::<Digest>());
+    });
+    criterion.bench_function("parse a path", |bencher| {
+        bencher.iter(|| Route::parse(black_box(&path)));
+    });
+    criterion.bench_function("read Accept", |bencher| {
+        bencher.iter(|| {
+            accept::metalink([black_box(
+                "*/*,application/metalink4+xml,application/metalink+xml",
+            )])
+        });
+    });
+}
+
+fn choosing(criterion: &mut Criterion) {
+    for count in [300_u32, 1000] {
+        let network = Network::new((0..count).filter_map(host).collect());
+        let mut presence = Builder::new(1000, count as usize);
+        for position in 0..count {
+            presence.add(
+                HostPosition(position),
+                (0..1000)
+                    .filter(|blob| (blob + position) % 7 != 0)
+                    .map(BlobId),
+            );
+        }
+        let presence = presence.finish();
+        let (Ok(name), Ok(country)) = ("fedora/fedora".parse(), "DE".parse::<CountryCode>()) else {
+            return;
+        };
+        let policy = Policy {
+            min_mirrors: 5,
+            limit: 10,
+        };
+        let mut number = 0_u32;
+        criterion.bench_function(&format!("order {count} mirrors"), |bencher| {
+            bencher.iter(|| {
+                number = number.wrapping_add(0x0101);
+                let address = IpAddr::V4(Ipv4Addr::from(number));
+                let client = Client {
+                    address,
+                    place: Place::in_country(country),
+                };
+                network.order(&client, presence.of(BlobId(number % 1000)), &name, policy)
+            });
+        });
+        criterion.bench_function(&format!("presence among {count} mirrors"), |bencher| {
+            bencher.iter(|| {
+                number = number.wrapping_add(0x0101);
+                presence.of(BlobId(number % 1000)).is_empty()
+            });
+        });
+    }
+}
+
+fn rendering(criterion: &mut Criterion) {
+    let digest = Algorithm::Sha256.digest(b"blob");
+    let size = 16 << 20;
+    let document = Document {
+        origin: format!("https://registry.example/v2/fedora/fedora/blobs/{digest}"),
+        published: Timestamp::UNIX_EPOCH,
+        size,
+        digest: &digest,
+        pieces: Pieces::from_bytes(&[7; 32 * 16], size),
+        resources: (0..10).map(resource).collect(),
+    };
+    let text = v4::render(&document).unwrap_or_default();
+    criterion.bench_function("render a metalink", |bencher| {
+        bencher.iter(|| v4::render(black_box(&document)));
+    });
+    criterion.bench_function("memcpy of the document", |bencher| {
+        bencher.iter(|| black_box(&text).clone());
+    });
+}
+
+fn host(number: u32) -> Option<Host> {
+    let name = format!("m{number}").parse().ok()?;
+    let url = format!("https://m{number}.example/containers")
+        .parse()
+        .ok()?;
+    let mut new = NewHost::new(name, vec![url]);
+    new.country = COUNTRIES[number as usize % COUNTRIES.len()].parse().ok();
+    Some(Host::new(HostId(number), new))
+}
+
+fn resource(number: usize) -> Resource {
+    Resource {
+        url: format!(
+            "https://m{number}.example/containers/blobs/sha256/fa/{}",
+            "f".repeat(64)
+        ),
+        country: COUNTRIES[number % COUNTRIES.len()].parse().ok(),
+        private: false,
+    }
+}
+
+criterion_group!(benches, parsing, choosing, rendering);
+criterion_main!(benches);

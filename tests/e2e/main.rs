@@ -1,0 +1,15 @@
+//! Both programs together, against real software.
+//!
+//! [`network`] builds what the tests share: a real docker-registry filled with real Debian images,
+//! exported once; and per test real mirrors filled by rsync, crawled, with a front end before them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod faults;
+mod geography;
+mod http;
+mod layering;
+mod metalinks;
+mod network;
+mod pulls;
+mod trees;
