@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fake_registry::{Auth, FakeRegistry, Fault, descriptor};
@@ -784,6 +785,41 @@ async fn what_another_repository_holds_is_not_taken_for_its_own() {
         "it was not complete"
     );
     assert_eq!(verify::run(&bench.tree()).unwrap().summary.left_out, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_beside_it_is_no_damage_to_verify() {
+    let bench = Bench::new().await;
+    bench.registry.image("a", Some("first"), &[b"first"]);
+    bench.sound(&bench.export(&["/a"]).await);
+    let done = AtomicBool::new(false);
+    let tree = bench.tree();
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut looks = 0;
+            while !done.load(Ordering::Relaxed) {
+                let verified = verify::run(&tree).unwrap();
+                assert_eq!(verified.damage, [], "{verified}");
+                looks += 1;
+            }
+            looks
+        });
+        let handle = tokio::runtime::Handle::current();
+        for round in 0..15_u8 {
+            for name in ["a", "b", "c"] {
+                let layer = noise(u64::from(round), 200_000);
+                let tag = format!("{name}{round}");
+                bench
+                    .registry
+                    .image(name, Some(&tag), &[&layer, name.as_bytes()]);
+            }
+            let report =
+                tokio::task::block_in_place(|| handle.block_on(bench.export(&["/a", "/b", "/c"])));
+            assert_eq!(report.exit(), Exit::Fine);
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(looking.join().unwrap() > 0);
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,13 @@
 //! Following repositories: is every tag complete, and linked where a layout needs it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Digest;
 use oci_mirror::manifest::{Child, Manifest};
 use oci_mirror::tree::catalog::MAX_DEPTH;
+use oci_mirror::tree::index::RepoIndex;
 use oci_mirror::tree::{RepoDir, Tree, TreePath, reader};
 
 use super::Damage;
@@ -24,18 +25,38 @@ pub(super) struct Reached {
     pub(super) tags: u64,
 }
 
+/// The indexes of all repositories, each read or not.
+pub(super) type Indexes = BTreeMap<RepoDir, Result<RepoIndex, reader::Error>>;
+
+/// Reads every index. Done before anything else is looked at: what an index reaches was there before
+/// it, so an export beside us cannot make a sound tree look damaged.
+pub(super) fn indexes(tree: &Tree) -> Result<Indexes, reader::Error> {
+    let repositories = tree.repositories()?.into_iter();
+    Ok(repositories
+        .map(|repo| {
+            let index = tree.index(&repo);
+            (repo, index)
+        })
+        .collect())
+}
+
 /// Follows every repository that has an index.
-pub(super) fn check(inventory: &Inventory, tree: &Tree, damage: &mut Vec<Damage>) -> Reached {
+pub(super) fn check(
+    indexes: &Indexes,
+    inventory: &Inventory,
+    tree: &Tree,
+    damage: &mut Vec<Damage>,
+) -> Reached {
     let mut reached = Reached::default();
     let mut manifests = HashMap::new();
-    for repo in &inventory.repositories {
+    for (repo, index) in indexes {
         check_layout(repo, inventory, tree, damage);
         reached.repositories += 1;
         let index_path = TreePath::Index(repo.clone());
-        let index = match tree.index(repo) {
+        let index = match index {
             Ok(index) => index,
             Err(error) => {
-                damage.push(Damage::error(&index_path, &error));
+                damage.push(Damage::error(&index_path, error));
                 continue;
             }
         };
@@ -75,7 +96,10 @@ pub(super) fn check(inventory: &Inventory, tree: &Tree, damage: &mut Vec<Damage>
     // A link to nothing is content that only an image layout's reader would find.
     for (repo, links) in &inventory.links {
         for digest in links.keys() {
-            if !inventory.blobs.contains_key(digest) {
+            // Asked again, since the link may be younger than the list of blobs.
+            let held = inventory.blobs.contains_key(digest)
+                || tree.blob_size(digest).is_ok_and(|size| size.is_some());
+            if !held {
                 damage.push(Damage::new(
                     TreePath::Blob(*digest),
                     format!("missing, but {repo} links to it"),

@@ -13,8 +13,8 @@ use std::fmt;
 use std::path::Path;
 
 use oci_mirror::size::ByteSize;
-use oci_mirror::tree::state::Totals;
-use oci_mirror::tree::writer::TEMPORARY;
+use oci_mirror::tree::state::{State, Totals};
+use oci_mirror::tree::writer::{DIRTY, TEMPORARY};
 use oci_mirror::tree::{Tree, TreePath};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,9 @@ impl Damage {
 /// Checks the tree at `root`. Fails only if there is no tree to be checked.
 pub fn run(root: &Path) -> anyhow::Result<Report> {
     let tree = Tree::open(root)?;
+    // In this order, because an export may be at work beside us: what is named first was there before.
+    let before = tree.state().ok();
+    let indexes = closure::indexes(&tree)?;
     let inventory = Inventory::take(root)?;
     let interrupted = inventory.interrupted;
     anyhow::ensure!(
@@ -105,8 +108,8 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
     );
     let mut damage = Vec::new();
     let hashed = content::check(&inventory, &tree, &mut damage);
-    let reached = closure::check(&inventory, &tree, &mut damage);
-    check_state(&inventory, &reached, &tree, &mut damage);
+    let reached = closure::check(&indexes, &inventory, &tree, &mut damage);
+    check_state(before.as_ref(), &inventory, &reached, &tree, &mut damage);
     damage.extend(inventory.stray.iter().map(|stray| {
         Damage::new(
             stray.escape_debug(),
@@ -134,7 +137,16 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
 
 /// A state must be there and agree with the indexes, unless an export was cut short before it could
 /// write one.
-fn check_state(inventory: &Inventory, reached: &Reached, tree: &Tree, damage: &mut Vec<Damage>) {
+fn check_state(
+    before: Option<&State>,
+    inventory: &Inventory,
+    reached: &Reached,
+    tree: &Tree,
+    damage: &mut Vec<Damage>,
+) {
+    // An export that began or ended meanwhile has made the counts differ. Looked at before the state is
+    // read: what ends in between has changed that.
+    let changing = tree.root().join(TEMPORARY).join(DIRTY).exists();
     match tree.state() {
         Err(error) if error.is_not_found() && inventory.interrupted => {}
         Err(error) => damage.push(Damage::error(TreePath::State, &error)),
@@ -145,7 +157,8 @@ fn check_state(inventory: &Inventory, reached: &Reached, tree: &Tree, damage: &m
                 blobs: inventory.blobs.len() as u64,
                 bytes: inventory.blobs.values().map(|file| file.size).sum(),
             };
-            if found != state.totals && !inventory.interrupted {
+            let is_still = before == Some(&state) && !changing;
+            if found != state.totals && is_still && !inventory.interrupted {
                 let count = |totals: &Totals| {
                     format!(
                         "{} repositories, {} tags and {} blobs of {} bytes",
