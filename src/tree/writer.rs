@@ -191,9 +191,9 @@ impl TreeWriter {
 
     /// Makes images visible, all of them with one set of syncs.
     ///
-    /// Everything they reach must have been staged or be in the tree already. Returns how many
-    /// `index.json` were replaced; those that would not change are left alone.
-    pub fn publish(&self, images: &[Image]) -> Result<usize, Error> {
+    /// Everything they reach must have been staged or be in the tree already. An `index.json` that would
+    /// not change is left alone.
+    pub fn publish(&self, images: &[Image]) -> Result<(), Error> {
         let _one_at_a_time = lock(&self.publishing);
         let mut touched = BTreeSet::new();
         let placed = self.place_staged(images, &mut touched)?;
@@ -219,8 +219,7 @@ impl TreeWriter {
                 replaced.insert(self.tree.root().join(repo.to_string()));
             }
         }
-        self.sync_directories(&replaced)?;
-        Ok(replaced.len())
+        self.sync_directories(&replaced)
     }
 
     /// Replaces `state.json` if anything was published since it was written; says whether it did.
@@ -296,33 +295,22 @@ impl TreeWriter {
         Ok(seen)
     }
 
-    /// Gives staged content its names, pieces first.
+    /// Gives staged content its names, pieces first. What fails stays staged, to be tried again.
     fn place(&self, digest: Digest, touched: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
-        let (pieces, blob) = (TreePath::Pieces(digest), TreePath::Blob(digest));
-        let (pieces, blob) = (pieces.under(self.tree.root()), blob.under(self.tree.root()));
+        let pieces = TreePath::Pieces(digest).under(self.tree.root());
+        let blob = TreePath::Blob(digest).under(self.tree.root());
         self.make_parents(&blob, touched)?;
         let mut staged = lock(&self.staged);
-        let Some(mut content) = staged.remove(&digest) else {
+        let Some(content) = staged.get_mut(&digest) else {
             return Ok(());
         };
-        if let Some(path) = content.pieces.take() {
+        if let Some(path) = &content.pieces {
             self.make_parents(&pieces, touched)?;
-            if let Err(failed) = path.persist(&pieces) {
-                content.pieces = Some(failed.path);
-                staged.insert(digest, content);
-                return Err(Error::write(&pieces, failed.error));
-            }
+            fs::rename(path, &pieces).map_err(|source| Error::write(&pieces, source))?;
+            content.pieces = None;
         }
-        if let Err(failed) = content.content.persist(&blob) {
-            staged.insert(
-                digest,
-                Staged {
-                    content: failed.path,
-                    ..content
-                },
-            );
-            return Err(Error::write(&blob, failed.error));
-        }
+        fs::rename(&content.content, &blob).map_err(|source| Error::write(&blob, source))?;
+        staged.remove(&digest);
         Ok(())
     }
 
@@ -346,13 +334,13 @@ impl TreeWriter {
             let link = TreePath::Link(image.repo.clone(), *digest).under(self.tree.root());
             let blob = TreePath::Blob(*digest).under(self.tree.root());
             match fs::hard_link(&blob, &link) {
-                Ok(()) => self.remember(&link, touched),
+                Ok(()) => remember(&link, touched),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     if placed.contains(digest) {
                         self.replace_link(&blob, &link)?;
                     }
                     // The name may be from a run that did not get to make it durable.
-                    self.remember(&link, touched);
+                    remember(&link, touched);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if !blob.exists() {
@@ -365,7 +353,7 @@ impl TreeWriter {
                     self.link_or_copy(&blob, &link)?;
                 }
                 Err(_) => {
-                    self.remember(&link, touched);
+                    remember(&link, touched);
                     self.link_or_copy(&blob, &link)?;
                 }
             }
@@ -419,7 +407,7 @@ impl TreeWriter {
         Ok(())
     }
 
-    /// Notes, before the first index is replaced, that `state.json` will be behind.
+    /// Notes, before the first new name, that `state.json` will be behind.
     fn mark_dirty(&self) -> Result<(), Error> {
         let path = self.temporary.join(DIRTY);
         if path.exists() {
@@ -455,17 +443,8 @@ impl TreeWriter {
                 .take_while(|dir| dir.starts_with(self.tree.root()));
             touched.extend(above.map(Path::to_owned));
         }
-        self.remember(path, touched);
+        remember(path, touched);
         Ok(())
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as part of the steps around it")]
-    fn remember(&self, path: &Path, touched: &mut BTreeSet<PathBuf>) {
-        if let Some(parent) = path.parent()
-            && !touched.contains(parent)
-        {
-            touched.insert(parent.to_owned());
-        }
     }
 
     fn sync_files(&self, files: &[PathBuf]) -> Result<(), Error> {
@@ -737,6 +716,15 @@ impl Error {
             self,
             Self::TooLong { .. } | Self::TooShort { .. } | Self::Digest { .. }
         )
+    }
+}
+
+/// Notes that the directory of `path` has a name that must be made durable.
+fn remember(path: &Path, touched: &mut BTreeSet<PathBuf>) {
+    if let Some(parent) = path.parent()
+        && !touched.contains(parent)
+    {
+        touched.insert(parent.to_owned());
     }
 }
 

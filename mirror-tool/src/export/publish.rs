@@ -69,7 +69,7 @@ impl Publisher {
         let count = images.len();
         let writer = Arc::clone(&self.writer);
         blocking(move || match writer.publish(&images) {
-            Ok(_) => (0..count).map(|_| Ok(())).collect(),
+            Ok(()) => (0..count).map(|_| Ok(())).collect(),
             Err(error) if count == 1 => vec![Err(error.into())],
             Err(error) if error.is_out_of_space() => {
                 let error = Arc::new(Error::from(error));
@@ -82,7 +82,6 @@ impl Publisher {
                 .map(|image| {
                     writer
                         .publish(std::slice::from_ref(image))
-                        .map(drop)
                         .map_err(Error::from)
                 })
                 .collect(),
