@@ -8,6 +8,7 @@
 pub mod accept;
 pub mod descriptor;
 pub mod digest;
+pub mod error_chain;
 pub mod excerpt;
 pub mod http;
 pub mod manifest;

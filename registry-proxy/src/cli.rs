@@ -127,9 +127,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 .settings
                 .config
                 .context("check-config needs --config FILE")?;
-            if !config.geoip.is_empty() {
-                Geo::open(&config.geoip)?;
-            }
+            Geo::open(&config.geoip)?;
             mirror::print(&format!("{} is right\n", path.display()))?;
             Ok(ExitCode::SUCCESS)
         }

@@ -92,13 +92,6 @@ impl HostSet {
         }
     }
 
-    /// Removes the hosts of `other`.
-    pub fn subtract(&mut self, other: &Self) {
-        for (word, less) in self.words.iter_mut().zip(&other.words) {
-            *word &= !less;
-        }
-    }
-
     /// The hosts in both sets, in order.
     pub fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = HostPosition> + 'a {
         bits(self.words.iter().zip(&other.words).map(|(a, b)| a & b))
@@ -149,15 +142,6 @@ impl Presence {
     /// Nobody holds any of `blobs` blobs.
     pub fn empty(blobs: usize) -> Self {
         Builder::new(blobs, 0).finish()
-    }
-
-    /// The hosts at each position hold the blobs in the column of that position.
-    pub fn new(blobs: usize, columns: &[Vec<BlobId>]) -> Self {
-        let mut builder = Builder::new(blobs, columns.len());
-        for (host, column) in (0..).map(HostPosition).zip(columns) {
-            builder.add(host, column.iter().copied());
-        }
-        builder.finish()
     }
 
     /// The hosts verified for a blob.

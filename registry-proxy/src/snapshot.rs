@@ -143,15 +143,10 @@ impl Watcher {
     /// Opens what the configuration names; only what can never come right later is an error.
     pub fn open(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Result<Self, Error> {
         Tree::open(&config.tree).map_err(Error::Tree)?;
-        let geo = if config.geoip.is_empty() {
-            Geo::builtin()
-        } else {
-            Geo::open(&config.geoip)
-        };
         Ok(Self {
             tree: config.tree.clone(),
             database: config.database.clone(),
-            geo: Arc::new(geo.map_err(Error::Geo)?),
+            geo: Arc::new(Geo::open(&config.geoip).map_err(Error::Geo)?),
             policy: Policy {
                 min_size: config.redirect.min_size.0,
                 min_mirrors: config.redirect.min_mirrors,
@@ -318,7 +313,7 @@ fn first_catalog(tree: &Tree) -> Result<Catalog, reader::Error> {
 /// The marks of the files, and the database opened if its file is there and is still the same.
 fn look(tree: &Path, path: &Path, open: Source) -> (Seen, Source) {
     let state = mark(&TreePath::State.under(tree));
-    let Some(file) = mark_identity(path) else {
+    let Some(file) = mark(path).map(|(device, inode, ..)| (device, inode)) else {
         return (
             Seen {
                 state,
@@ -365,11 +360,6 @@ fn mark(path: &Path) -> Option<FileMark> {
         found.mtime(),
         found.mtime_nsec(),
     ))
-}
-
-fn mark_identity(path: &Path) -> Option<(u64, u64)> {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
 }
 
 /// Why there is no snapshot.

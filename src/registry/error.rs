@@ -216,18 +216,6 @@ impl Error {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
-    /// Whether a login, or a better one, is missing.
-    pub fn is_unauthorized(&self) -> bool {
-        match self {
-            Self::Status { status, .. } => {
-                matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            }
-            Self::Login { retryable, .. } => !retryable,
-            Self::Credentials { .. } => true,
-            _ => false,
-        }
-    }
-
     /// Whether the same question may be answered better later.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -246,16 +246,6 @@ impl Catalog {
         }?;
         self.blob(id).manifest.is_some().then_some(id)
     }
-
-    /// The manifest that `reference` names in `repository`.
-    pub fn manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-    ) -> Option<(&Blob, &Arc<ManifestEntry>)> {
-        let blob = self.blob(self.manifest_id(repository, reference)?);
-        Some((blob, blob.manifest.as_ref()?))
-    }
 }
 
 struct Loader<'a> {
@@ -515,7 +505,11 @@ mod tests {
         );
         let layer = Algorithm::Sha256.digest(b"one");
         assert!(catalog.member(a, &layer).is_some() && catalog.member(b, &layer).is_none());
-        let (blob, manifest) = catalog.manifest(a, &"1".parse().unwrap()).unwrap();
+        let id = catalog.manifest_id(a, &"1".parse().unwrap()).unwrap();
+        let (blob, manifest) = (
+            catalog.blob(id),
+            catalog.blob(id).manifest.as_ref().unwrap(),
+        );
         assert_eq!(
             (blob.digest, &manifest.media_type),
             (one.digest, &MediaType::OCI_MANIFEST)

@@ -107,11 +107,6 @@ impl RepoIndex {
             .iter()
             .any(|entry| entry.ref_name().is_none() && entry.digest == *digest)
     }
-
-    /// Whether some entry, tagged or not, is `digest`.
-    pub fn contains(&self, digest: &Digest) -> bool {
-        self.manifests.iter().any(|entry| entry.digest == *digest)
-    }
 }
 
 /// Tagged entries first, by tag.

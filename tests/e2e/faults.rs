@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use reqwest::Method;
-use support::peer::nginx::Nginx;
+use support::peer::nginx;
 use support::process::run;
 
 use crate::http;
@@ -220,7 +220,7 @@ fn what_the_tree_has_lost_comes_from_a_mirror() {
     for target in [&copy, &mirror] {
         support::peer::rsyncd::sync(tree(), target, &[]).unwrap();
     }
-    let nginx = Nginx::start(&mirror, &directory.path().join("state")).unwrap();
+    let nginx = nginx::start(&mirror, &directory.path().join("state")).unwrap();
     let tools = Tools::new(&copy, directory.path());
     tools.add_mirror("m", &nginx.url(), "DE");
     tools.crawl();

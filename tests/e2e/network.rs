@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::peer::apache::Apache;
+use support::peer::apache;
 use support::peer::docker_registry::DockerRegistry;
-use support::peer::nginx::Nginx;
+use support::peer::nginx;
+use support::peer::web_server::WebServer;
 use support::peer::{free_address, rsyncd};
 use support::process::{Failure, Output, Process, run, run_within};
 use support::samples;
@@ -105,9 +106,9 @@ pub(crate) struct Network {
     pub(crate) directory: TempDir,
     pub(crate) front_end: FrontEnd,
     /// Plain nginx, entered as a mirror in Germany.
-    pub(crate) nginx: Nginx,
+    pub(crate) nginx: WebServer,
     /// Plain Apache, entered as a mirror in Australia.
-    pub(crate) apache: Apache,
+    pub(crate) apache: WebServer,
 }
 
 impl Network {
@@ -118,11 +119,11 @@ impl Network {
         for mirror in ["nginx", "apache"] {
             rsyncd::sync(tree(), path(mirror), &[]).unwrap();
         }
-        let nginx = Nginx::start(&path("nginx"), &path("nginx.state")).unwrap();
+        let nginx = nginx::start(&path("nginx"), &path("nginx.state")).unwrap();
         // An address of its own: aria2 takes two mirrors at one address for one host.
         let mut address = free_address().unwrap();
         address.set_ip(Ipv4Addr::new(127, 0, 0, 2).into());
-        let apache = Apache::start_at(address, &path("apache"), &path("apache.state")).unwrap();
+        let apache = apache::start_at(address, &path("apache"), &path("apache.state")).unwrap();
         let tools = Tools::new(tree(), directory.path());
         tools.add_mirror("heidelberg", &nginx.url(), "DE");
         tools.add_mirror("sydney", &apache.url(), "AU");

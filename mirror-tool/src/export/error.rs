@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci_mirror::digest::Digest;
+use oci_mirror::error_chain;
 use oci_mirror::manifest;
 use oci_mirror::registry;
 use oci_mirror::registry::retry::Advice;
@@ -114,14 +115,7 @@ impl Error {
 
     /// The error and its causes, as one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            next = cause.source();
-        }
-        text
+        error_chain::chain(self)
     }
 }
 

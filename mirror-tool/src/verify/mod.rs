@@ -12,6 +12,7 @@ mod inventory;
 use std::fmt;
 use std::path::Path;
 
+use oci_mirror::error_chain::chain;
 use oci_mirror::size::ByteSize;
 use oci_mirror::tree::state::{State, Totals};
 use oci_mirror::tree::writer::{DIRTY, TEMPORARY};
@@ -82,14 +83,7 @@ impl Damage {
 
     /// The chain of an error, as a problem.
     fn error(path: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        let mut problem = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            problem.push_str(": ");
-            problem.push_str(&cause.to_string());
-            next = cause.source();
-        }
-        Self::new(path, problem)
+        Self::new(path, chain(error))
     }
 }
 

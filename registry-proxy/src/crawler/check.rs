@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
 use oci_mirror::digest::Digest;
+use oci_mirror::error_chain::chain;
 use oci_mirror::excerpt::Excerpt;
 use reqwest::Method;
 use reqwest::redirect;
@@ -239,18 +240,6 @@ fn head(status: StatusCode, headers: &HeaderMap, size: u64) -> Result<Option<u64
         ))),
         length => Ok(length),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

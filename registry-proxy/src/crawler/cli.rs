@@ -50,13 +50,8 @@ pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCo
     let catalog = tokio::task::spawn_blocking(load)
         .await?
         .context("cannot crawl without a tree")?;
-    let policy = if config.crawler.allow_private_addresses {
-        Policy::Any
-    } else {
-        Policy::PublicOnly
-    };
     let options = Options {
-        policy,
+        policy: Policy::from(&config.crawler),
         depth: Depth::Full,
         ..Options::default()
     };

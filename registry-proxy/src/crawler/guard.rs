@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use crate::config::Crawler;
 use crate::network::address::is_public;
 
 /// Which addresses may be connected to.
@@ -19,6 +20,16 @@ pub enum Policy {
     PublicOnly,
     /// Any: a closed network, a private mirror, a test.
     Any,
+}
+
+impl From<&Crawler> for Policy {
+    fn from(config: &Crawler) -> Self {
+        if config.allow_private_addresses {
+            Self::Any
+        } else {
+            Self::PublicOnly
+        }
+    }
 }
 
 impl Policy {

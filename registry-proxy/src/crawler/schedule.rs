@@ -46,13 +46,8 @@ pub struct Schedule {
 impl Schedule {
     /// Crawls as the configuration says, what the current snapshot's catalog holds.
     pub fn new(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Self {
-        let policy = if config.crawler.allow_private_addresses {
-            Policy::Any
-        } else {
-            Policy::PublicOnly
-        };
         let options = Options {
-            policy,
+            policy: Policy::from(&config.crawler),
             ..Options::default()
         };
         Self {

@@ -96,7 +96,7 @@ impl Database {
     /// host, if it is still held to be there.
     pub fn last_read(&self, host: HostId, catalog: &Catalog) -> Result<Vec<Option<Date>>, Error> {
         let read = || {
-            let verified = bitmap_of(&self.connection, "verified", host)?;
+            let verified = verified_by(&self.connection, host)?;
             let mut days = vec![None; catalog.blobs().len()];
             let numbers = numbers(&self.connection, catalog)?;
             let mut statement = self
@@ -125,7 +125,7 @@ impl Database {
             let numbers = numbers(&self.connection, catalog)?;
             let mut presence = presence::Builder::new(catalog.blobs().len(), hosts.len());
             for (position, host) in (0..).zip(hosts) {
-                let verified = bitmap_of(&self.connection, "verified", host.id)?;
+                let verified = verified_by(&self.connection, host.id)?;
                 let blobs = verified
                     .iter()
                     .filter_map(|number| numbers.get(&number).copied());
@@ -138,7 +138,7 @@ impl Database {
 
     /// How many blobs the host was verified to hold at its last crawl.
     pub fn verified_count(&self, host: HostId) -> Result<u64, Error> {
-        let verified = bitmap_of(&self.connection, "verified", host);
+        let verified = verified_by(&self.connection, host);
         Ok(verified
             .map_err(|source| self.failed("read crawls from", source))?
             .len())
@@ -342,16 +342,9 @@ fn numbers(
     Ok(numbers)
 }
 
-fn bitmap_of(
-    connection: &rusqlite::Connection,
-    column: &str,
-    host: HostId,
-) -> rusqlite::Result<RoaringBitmap> {
-    let query = match column {
-        "verified" => "SELECT verified FROM presence WHERE host = ?1",
-        "missing" => "SELECT missing FROM presence WHERE host = ?1",
-        _ => "SELECT damaged FROM presence WHERE host = ?1",
-    };
+/// The blobs the host was verified to hold at its last crawl, by the database's numbers.
+fn verified_by(connection: &rusqlite::Connection, host: HostId) -> rusqlite::Result<RoaringBitmap> {
+    let query = "SELECT verified FROM presence WHERE host = ?1";
     let blob: Option<Vec<u8>> = connection
         .query_row(query, [host.0], |row| row.get(0))
         .optional()?;

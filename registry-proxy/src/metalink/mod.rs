@@ -8,6 +8,8 @@ pub mod fields;
 pub mod v3;
 pub mod v4;
 
+use std::io;
+
 use http::Response;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, VARY,
@@ -20,6 +22,8 @@ use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::Blob;
 use oci_mirror::tree::pieces::Pieces;
+use quick_xml::Writer;
+use quick_xml::events::BytesText;
 
 use crate::base_url::PublicUrl;
 use crate::geo::CountryCode;
@@ -144,6 +148,14 @@ pub async fn respond(
     );
     *response.body_mut() = text.into();
     Ok(response)
+}
+
+/// Writes an element that holds only text.
+fn text(writer: &mut Writer<Vec<u8>>, name: &str, content: &str) -> io::Result<()> {
+    writer
+        .create_element(name)
+        .write_text_content(BytesText::new(content))
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use oci_mirror::digest::{Algorithm, Hex};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use super::{Document, GENERATOR};
+use super::{Document, GENERATOR, text};
 
 /// The document as XML.
 pub fn render(document: &Document<'_>) -> io::Result<Vec<u8>> {
@@ -80,13 +80,6 @@ fn file_content(writer: &mut Writer<Vec<u8>>, document: &Document<'_>) -> io::Re
         url.write_text_content(BytesText::new(&resource.url))?;
     }
     Ok(())
-}
-
-fn text(writer: &mut Writer<Vec<u8>>, name: &str, content: &str) -> io::Result<()> {
-    writer
-        .create_element(name)
-        .write_text_content(BytesText::new(content))
-        .map(drop)
 }
 
 #[cfg(test)]

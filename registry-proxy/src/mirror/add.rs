@@ -99,14 +99,7 @@ async fn locate(urls: &[BaseUrl], config: &Config) -> anyhow::Result<Option<Coun
         return Ok(None);
     }
     let paths = config.geoip.clone();
-    let open = move || {
-        if paths.is_empty() {
-            Geo::builtin()
-        } else {
-            Geo::open(&paths)
-        }
-    };
-    let geo = tokio::task::spawn_blocking(open).await??;
+    let geo = tokio::task::spawn_blocking(move || Geo::open(&paths)).await??;
     Ok(addresses
         .into_iter()
         .find_map(|address| geo.locate(address).country))

@@ -31,11 +31,7 @@ pub struct Arguments {
 
 /// One line per mirror, those the client would be sent to first.
 pub(super) fn text(arguments: &Arguments, database: &Database, config: &Config) -> Result<String> {
-    let geo = if config.geoip.is_empty() {
-        Geo::builtin()?
-    } else {
-        Geo::open(&config.geoip)?
-    };
+    let geo = Geo::open(&config.geoip)?;
     let client = Client {
         address: arguments.client,
         place: geo.locate(arguments.client),

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use support::peer::apache::Apache;
+use support::peer::apache;
 use support::peer::containerd::Containerd;
 use support::peer::docker_registry::{Credentials, DockerRegistry};
 use support::peer::dockerd::Dockerd;
-use support::peer::nginx::Nginx;
+use support::peer::nginx;
 use support::peer::podman::Podman;
 use support::peer::rsyncd::{self, RsyncDaemon};
 use support::peer::{aria2, skopeo};
@@ -203,8 +203,8 @@ fn skopeo_inspects_and_copies() -> Result<()> {
 fn nginx_and_apache_serve_what_aria2_downloads() -> Result<()> {
     let tree = tree_with_large_file()?;
     let state = tempfile::tempdir()?;
-    let nginx = Nginx::start(tree.path(), &state.path().join("nginx"))?;
-    let apache = Apache::start(tree.path(), &state.path().join("apache"))?;
+    let nginx = nginx::start(tree.path(), &state.path().join("nginx"))?;
+    let apache = apache::start(tree.path(), &state.path().join("apache"))?;
     for (server, url) in [("nginx", nginx.url()), ("apache", apache.url())] {
         let directory = state.path().join("from").join(server);
         aria2::download(&["--split=4"], &format!("{url}/blobs/large"), &directory)?;
@@ -237,8 +237,8 @@ fn nginx_and_apache_refuse_what_others_may_not_read() -> Result<()> {
     let file = tree.path().join("blobs/large");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     let state = tempfile::tempdir()?;
-    let nginx = Nginx::start(tree.path(), &state.path().join("nginx"))?;
-    let apache = Apache::start(tree.path(), &state.path().join("apache"))?;
+    let nginx = nginx::start(tree.path(), &state.path().join("nginx"))?;
+    let apache = apache::start(tree.path(), &state.path().join("apache"))?;
     for url in [nginx.url(), apache.url()] {
         let url = format!("{url}/blobs/large");
         let error = aria2::download(&[], &url, &state.path().join("from")).unwrap_err();
@@ -251,9 +251,9 @@ fn nginx_and_apache_refuse_what_others_may_not_read() -> Result<()> {
 fn aria2_follows_a_metalink_past_a_dead_mirror() -> Result<()> {
     let tree = tree_with_large_file()?;
     let state = tempfile::tempdir()?;
-    let mut dead = Apache::start(tree.path(), &state.path().join("apache"))?;
+    let mut dead = apache::start(tree.path(), &state.path().join("apache"))?;
     dead.stop();
-    let nginx = Nginx::start_at(dead.address(), tree.path(), &state.path().join("nginx"))?;
+    let nginx = nginx::start_at(dead.address(), tree.path(), &state.path().join("nginx"))?;
     let alive = nginx.url();
     let metalink = state.path().join("large.meta4");
     let size = large_file().len();

@@ -16,16 +16,18 @@ pub mod nginx;
 pub mod podman;
 pub mod rsyncd;
 pub mod skopeo;
+pub mod web_server;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::Process;
+use crate::process::{Process, run};
 
 /// An address on 127.0.0.1 that nobody listens on at this moment.
 pub fn free_address() -> Result<SocketAddr> {
@@ -45,6 +47,14 @@ fn create_directory(path: &Path) -> Result<()> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The digests under which an engine knows an image, in the repository it is named by; asked as docker
+/// and podman both understand it.
+fn inspected_digests(mut client: Command, reference: &str) -> Result<Vec<String>> {
+    let format = "--format={{range .RepoDigests}}{{println .}}{{end}}";
+    client.args(["image", "inspect", format, reference]);
+    Ok(digests_of(reference, &run(&mut client)?.stdout))
 }
 
 /// The digests of `repository@digest` lines that belong to the repository of a reference.

@@ -1,81 +1,49 @@
 //! nginx, as a volunteer runs it: Debian's defaults and a `root`.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::web_server::WebServer;
 use super::{create_directory, free_address, open_path_to, wait_for_port, write};
 use crate::process::{Process, program};
 
-/// A running nginx.
-#[derive(Debug)]
-pub struct Nginx {
-    address: SocketAddr,
-    access_log: PathBuf,
-    process: Process,
+/// Serves the files under `root` on a free port; `state` takes logs and temporary files.
+pub fn start(root: &Path, state: &Path) -> Result<WebServer> {
+    start_at(free_address()?, root, state)
 }
 
-impl Nginx {
-    /// Serves the files under `root` on a free port; `state` takes logs and temporary files.
-    pub fn start(root: &Path, state: &Path) -> Result<Self> {
-        Self::start_at(free_address()?, root, state)
-    }
+/// Serves the files under `root` at an address.
+pub fn start_at(address: SocketAddr, root: &Path, state: &Path) -> Result<WebServer> {
+    open_path_to(root)?;
+    let root = root.display();
+    start_site(
+        &format!("server {{ listen {address}; root \"{root}\"; }}"),
+        address,
+        state,
+    )
+}
 
-    /// Serves the files under `root` at an address.
-    pub fn start_at(address: SocketAddr, root: &Path, state: &Path) -> Result<Self> {
-        open_path_to(root)?;
-        let root = root.display();
-        Self::start_site(
-            &format!("server {{ listen {address}; root \"{root}\"; }}"),
-            address,
-            state,
-        )
-    }
-
-    /// Runs a site as it would stand in `sites-enabled`, which must listen at the address.
-    pub fn start_site(site: &str, address: SocketAddr, state: &Path) -> Result<Self> {
-        create_directory(state)?;
-        open_path_to(state)?;
-        let config = state.join("nginx.conf");
-        write(&config, &configuration(site, state))?;
-        let mut command = program("nginx")?;
-        command
-            .arg("-e")
-            .arg(state.join("log"))
-            .arg("-c")
-            .arg(&config);
-        let mut process = Process::start(&mut command, &state.join("log"))?;
-        wait_for_port(address, &mut process)?;
-        Ok(Self {
-            address,
-            access_log: state.join("access.log"),
-            process,
-        })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// What the files lie under, without a slash at the end.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// The requests it has answered, oldest first, in the combined log format.
-    pub fn requests(&self) -> Result<Vec<String>> {
-        let log = fs::read_to_string(&self.access_log)
-            .with_context(|| format!("cannot read {}", self.access_log.display()))?;
-        Ok(log.lines().map(str::to_owned).collect())
-    }
-
-    /// Stops it; dropping does the same.
-    pub fn stop(&mut self) {
-        self.process.stop();
-    }
+/// Runs a site as it would stand in `sites-enabled`, which must listen at the address.
+pub fn start_site(site: &str, address: SocketAddr, state: &Path) -> Result<WebServer> {
+    create_directory(state)?;
+    open_path_to(state)?;
+    let config = state.join("nginx.conf");
+    write(&config, &configuration(site, state))?;
+    let mut command = program("nginx")?;
+    command
+        .arg("-e")
+        .arg(state.join("log"))
+        .arg("-c")
+        .arg(&config);
+    let mut process = Process::start(&mut command, &state.join("log"))?;
+    wait_for_port(address, &mut process)?;
+    Ok(WebServer {
+        address,
+        access_log: state.join("access.log"),
+        process,
+    })
 }
 
 /// Debian's `nginx.conf`, less what concerns TLS, with its paths moved to `state`.

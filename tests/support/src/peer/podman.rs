@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use rustix::process::{Resource, getrlimit};
 
-use super::{create_directory, digests_of, write};
+use super::{create_directory, inspected_digests, write};
 use crate::mount::unmount_below;
 use crate::process::{Output, program, run};
 
@@ -68,10 +68,7 @@ impl Podman {
     ///
     /// There may be several: tags whose images share a configuration are one image to it.
     pub fn repo_digests(&self, reference: &str) -> Result<Vec<String>> {
-        let format = "--format={{range .RepoDigests}}{{println .}}{{end}}";
-        let mut command = self.client()?;
-        command.args(["image", "inspect", format, reference]);
-        Ok(digests_of(reference, &run(&mut command)?.stdout))
+        inspected_digests(self.client()?, reference)
     }
 
     /// Removes an image, so that the next pull fetches it anew.
