@@ -13,28 +13,34 @@
 //! once per step and batch, not once per file, because with thousands of small blobs the syncs are
 //! what an export costs.
 
+mod blob;
+mod disk;
+mod error;
+mod finish;
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use rustix::fs::FlockOperation;
-use tempfile::{NamedTempFile, TempPath};
-use tracing::{debug, warn};
 
-use super::index::{OCI_LAYOUT, RepoIndex};
+use super::index::RepoIndex;
 use super::path::{RepoDir, TreePath};
 use super::pieces::PieceHasher;
-use super::reader::{self, Tree};
-use super::state::{FORMAT, State, Totals};
+use super::reader::Tree;
 use crate::descriptor::Descriptor;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::reference::Tag;
+use blob::Staged;
+use disk::make_directory;
+
+pub use blob::BlobWriter;
+pub use error::Error;
 
 /// Where files grow up. rsync's `--delay-updates` uses the same name, so mirrors already exclude it.
 pub const TEMPORARY: &str = ".~tmp~";
@@ -42,9 +48,6 @@ pub const TEMPORARY: &str = ".~tmp~";
 /// In [`TEMPORARY`] while the tree may be newer than its `state.json`: from the first new name until the
 /// state is written.
 pub const DIRTY: &str = "dirty";
-
-/// From how many files or directories on one `syncfs` is cheaper than a sync of each.
-const SYNC_EACH: usize = 4;
 
 /// The one writer of a tree; holds the tree's lock as long as it lives.
 #[derive(Debug)]
@@ -55,22 +58,6 @@ pub struct TreeWriter {
     staged: Mutex<HashMap<Digest, Staged>>,
     publishing: Mutex<()>,
     copies_announced: AtomicBool,
-}
-
-/// Verified content under a temporary name.
-#[derive(Debug)]
-struct Staged {
-    size: u64,
-    content: TempPath,
-    pieces: Option<TempPath>,
-}
-
-impl Staged {
-    fn paths(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&self.content)
-            .chain(&self.pieces)
-            .map(|path| &**path)
-    }
 }
 
 /// An image to be published: a root and all it reaches, already staged or in the tree.
@@ -222,37 +209,6 @@ impl TreeWriter {
         self.sync_directories(&replaced)
     }
 
-    /// Replaces `state.json` if anything was published since it was written; says whether it did.
-    ///
-    /// `now` becomes the time of creation. The serial only grows, whatever the clock does.
-    pub fn finish(&self, now: Timestamp) -> Result<bool, Error> {
-        let _one_at_a_time = lock(&self.publishing);
-        let old = match self.tree.state() {
-            Ok(state) => Some(state),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error.into()),
-        };
-        let dirty = self.temporary.join(DIRTY);
-        if old.is_some() && !dirty.exists() {
-            return Ok(false);
-        }
-        let state = State {
-            format: FORMAT,
-            serial: old.map_or(1, |old| old.serial + 1),
-            created: now,
-            list: None,
-            totals: self.totals()?,
-        };
-        self.replace(&TreePath::State, &state.to_bytes())?;
-        self.sync_directories(&BTreeSet::from([self.tree.root().to_owned()]))?;
-        match fs::remove_file(&dirty) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::write(&dirty, source))
-            }
-            _ => Ok(true),
-        }
-    }
-
     fn index(&self, repo: &RepoDir) -> Result<RepoIndex, Error> {
         match self.tree.index(repo) {
             Err(error) if error.is_not_found() => Ok(RepoIndex::default()),
@@ -313,218 +269,6 @@ impl TreeWriter {
         staged.remove(&digest);
         Ok(())
     }
-
-    /// Step 3: the repository's own names for what the image reaches.
-    ///
-    /// What was placed just now replaces a link of the same name: that is what is left of content that
-    /// was found damaged.
-    fn link(
-        &self,
-        image: &Image,
-        placed: &HashSet<Digest>,
-        touched: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), Error> {
-        let layout = TreePath::Layout(image.repo.clone());
-        let layout_path = layout.under(self.tree.root());
-        if !layout_path.exists() {
-            self.make_parents(&layout_path, touched)?;
-            self.replace(&layout, OCI_LAYOUT)?;
-        }
-        for digest in &image.reach {
-            let link = TreePath::Link(image.repo.clone(), *digest).under(self.tree.root());
-            let blob = TreePath::Blob(*digest).under(self.tree.root());
-            match fs::hard_link(&blob, &link) {
-                Ok(()) => remember(&link, touched),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if placed.contains(digest) {
-                        self.replace_link(&blob, &link)?;
-                    }
-                    // The name may be from a run that did not get to make it durable.
-                    remember(&link, touched);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if !blob.exists() {
-                        return Err(Error::NotStaged {
-                            digest: *digest,
-                            repo: image.repo.clone(),
-                        });
-                    }
-                    self.make_parents(&link, touched)?;
-                    self.link_or_copy(&blob, &link)?;
-                }
-                Err(_) => {
-                    remember(&link, touched);
-                    self.link_or_copy(&blob, &link)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a link to `blob` in the place of whatever has the name `link`.
-    fn replace_link(&self, blob: &Path, link: &Path) -> Result<(), Error> {
-        let failed = |source| Error::write(link, source);
-        let spare = self.temporary_file()?.into_temp_path();
-        fs::remove_file(&spare).map_err(failed)?;
-        self.link_or_copy(blob, &spare)?;
-        fs::rename(&spare, link).map_err(failed)
-    }
-
-    /// A hardlink, or a verified-by-construction copy where the file system allows no further link.
-    fn link_or_copy(&self, blob: &Path, link: &Path) -> Result<(), Error> {
-        let error = match fs::hard_link(blob, link) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => error,
-        };
-        let errno = rustix::io::Errno::from_io_error(&error);
-        if !matches!(
-            errno,
-            Some(rustix::io::Errno::MLINK | rustix::io::Errno::XDEV | rustix::io::Errno::PERM)
-        ) {
-            return Err(Error::write(link, error));
-        }
-        if !self.copies_announced.swap(true, Ordering::Relaxed) {
-            warn!(path = %link.display(), %error, "cannot hardlink, keeping copies instead");
-        }
-        let mut copy = self.temporary_file()?;
-        let failed = |source| Error::write(link, source);
-        let mut source = File::open(blob).map_err(failed)?;
-        io::copy(&mut source, copy.as_file_mut()).map_err(failed)?;
-        copy.as_file().sync_all().map_err(failed)?;
-        copy.persist(link).map_err(|error| failed(error.error))?;
-        Ok(())
-    }
-
-    /// Replaces a small file whole: written beside, synced, renamed. The directory is not synced.
-    fn replace(&self, path: &TreePath, bytes: &[u8]) -> Result<(), Error> {
-        let target = path.under(self.tree.root());
-        let failed = |source| Error::write(&target, source);
-        let mut file = self.temporary_file()?;
-        file.write_all(bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&target).map_err(|error| failed(error.error))?;
-        Ok(())
-    }
-
-    /// Notes, before the first new name, that `state.json` will be behind.
-    fn mark_dirty(&self) -> Result<(), Error> {
-        let path = self.temporary.join(DIRTY);
-        if path.exists() {
-            return Ok(());
-        }
-        let failed = |source| Error::write(&path, source);
-        File::create(&path)
-            .and_then(|file| file.sync_all())
-            .map_err(failed)?;
-        self.sync_directories(&BTreeSet::from([self.temporary.clone()]))
-    }
-
-    fn temporary_file(&self) -> Result<NamedTempFile, Error> {
-        let failed = |source| Error::write(&self.temporary, source);
-        let file = NamedTempFile::new_in(&self.temporary).map_err(failed)?;
-        // Made private by the library; mirrors and web servers must be able to read the tree.
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o644))
-            .map_err(failed)?;
-        Ok(file)
-    }
-
-    fn make_parents(&self, path: &Path, touched: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
-        let Some(parent) = path.parent() else {
-            return Ok(());
-        };
-        if !touched.contains(parent) && !parent.is_dir() {
-            make_directory(parent, 0o755).map_err(|source| Error::write(parent, source))?;
-            // The new directory's own entry must survive a crash too, and its parents'.
-            let above = parent
-                .ancestors()
-                .skip(1)
-                .take_while(|dir| dir.starts_with(self.tree.root()));
-            touched.extend(above.map(Path::to_owned));
-        }
-        remember(path, touched);
-        Ok(())
-    }
-
-    fn sync_files(&self, files: &[PathBuf]) -> Result<(), Error> {
-        if files.len() > SYNC_EACH {
-            return self.sync_all();
-        }
-        for path in files {
-            File::open(path)
-                .and_then(|file| file.sync_all())
-                .map_err(|source| Error::write(path, source))?;
-        }
-        Ok(())
-    }
-
-    fn sync_directories(&self, directories: &BTreeSet<PathBuf>) -> Result<(), Error> {
-        if directories.len() > SYNC_EACH {
-            return self.sync_all();
-        }
-        for directory in directories {
-            File::open(directory)
-                .and_then(|file| file.sync_all())
-                .map_err(|source| Error::write(directory, source))?;
-        }
-        Ok(())
-    }
-
-    fn sync_all(&self) -> Result<(), Error> {
-        rustix::fs::syncfs(self.tree.directory())
-            .map_err(|errno| Error::write(self.tree.root(), errno.into()))
-    }
-
-    fn remove_leftovers(&self) -> Result<(), Error> {
-        let failed = |source| Error::write(&self.temporary, source);
-        for entry in fs::read_dir(&self.temporary).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let is_file = entry.file_type().map_err(failed)?.is_file();
-            if !is_file {
-                warn!(path = %entry.path().display(), "leaving alone what this program did not make");
-            } else if entry.file_name() != DIRTY {
-                debug!(path = %entry.path().display(), "removing what an interrupted run left");
-                fs::remove_file(entry.path()).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn totals(&self) -> Result<Totals, Error> {
-        let mut totals = Totals::default();
-        for repo in self.tree.repositories()? {
-            totals.repositories += 1;
-            match self.tree.index(&repo) {
-                Ok(index) => totals.tags += index.tags().count() as u64,
-                // One damaged repository must not keep the news of all others from being told.
-                Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, %repo, "not counting the tags of a repository");
-                }
-            }
-        }
-        let blobs = self.tree.root().join("blobs");
-        let mut pending = vec![blobs.clone()];
-        while let Some(directory) = pending.pop() {
-            let entries = match fs::read_dir(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries.map_err(|source| Error::write(&directory, source))?,
-            };
-            for entry in entries {
-                let metadata = entry
-                    .and_then(|entry| Ok((entry.metadata()?, entry.path())))
-                    .map_err(|source| Error::write(&directory, source))?;
-                match metadata {
-                    (metadata, path) if metadata.is_dir() => pending.push(path),
-                    (metadata, _) => {
-                        totals.blobs += 1;
-                        totals.bytes += metadata.size();
-                    }
-                }
-            }
-        }
-        Ok(totals)
-    }
 }
 
 impl Drop for TreeWriter {
@@ -536,212 +280,6 @@ impl Drop for TreeWriter {
     }
 }
 
-/// A blob on its way into the tree.
-///
-/// Dropping it before [`finish`](Self::finish) leaves nothing behind.
-#[derive(Debug)]
-pub struct BlobWriter<'a> {
-    writer: &'a TreeWriter,
-    file: NamedTempFile,
-    digest: Digest,
-    size: u64,
-    written: u64,
-    hasher: Hasher,
-    pieces: Option<PieceHasher>,
-}
-
-impl BlobWriter<'_> {
-    /// How many bytes have been written: where a broken transfer has to go on.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Writes the next bytes; refuses more than the blob may have, so that an endless body ends here.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.written += bytes.len() as u64;
-        if self.written > self.size {
-            return Err(Error::TooLong {
-                digest: self.digest,
-                size: self.size,
-            });
-        }
-        self.hasher.update(bytes);
-        if let Some(pieces) = &mut self.pieces {
-            pieces.update(bytes);
-        }
-        self.file.write_all(bytes).map_err(|source| Error::Blob {
-            digest: self.digest,
-            path: self.file.path().to_owned(),
-            source,
-        })
-    }
-
-    /// Starts over, for a source that cannot resume.
-    pub fn restart(&mut self) -> Result<(), Error> {
-        let file = self.file.as_file_mut();
-        io::Seek::rewind(file)
-            .and_then(|()| file.set_len(0))
-            .map_err(|source| Error::Blob {
-                digest: self.digest,
-                path: self.file.path().to_owned(),
-                source,
-            })?;
-        self.written = 0;
-        self.hasher = self.digest.algorithm().hasher();
-        self.pieces = PieceHasher::new(self.size);
-        Ok(())
-    }
-
-    /// Compares size and digest and hands the blob over to be published.
-    pub fn finish(self) -> Result<(), Error> {
-        if self.written != self.size {
-            return Err(Error::TooShort {
-                digest: self.digest,
-                size: self.size,
-                written: self.written,
-            });
-        }
-        let found = self.hasher.finish();
-        if found != self.digest {
-            return Err(Error::Digest {
-                expected: self.digest,
-                found,
-            });
-        }
-        let pieces = match self.pieces {
-            None => None,
-            Some(pieces) => {
-                let mut file = self.writer.temporary_file()?;
-                file.write_all(&pieces.finish().to_bytes())
-                    .map_err(|source| Error::write(file.path(), source))?;
-                Some(file.into_temp_path())
-            }
-        };
-        let staged = Staged {
-            size: self.size,
-            content: self.file.into_temp_path(),
-            pieces,
-        };
-        lock(&self.writer.staged).insert(self.digest, staged);
-        Ok(())
-    }
-}
-
-/// Why a tree could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another writer is at work.
-    #[error("the tree {} is locked: another writer is at work on it", .root.display())]
-    Locked {
-        /// Which tree.
-        root: PathBuf,
-    },
-    /// The tree as it is cannot be read.
-    #[error(transparent)]
-    Read(#[from] reader::Error),
-    /// A file or directory could not be written.
-    #[error("cannot write {}", .path.display())]
-    Write {
-        /// Which one.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The content of a blob could not be written.
-    #[error("cannot write blob {digest} to {}", .path.display())]
-    Blob {
-        /// Which blob.
-        digest: Digest,
-        /// Its temporary name.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// More bytes came than the descriptor announced.
-    #[error("blob {digest} is longer than the {size} bytes its descriptor says")]
-    TooLong {
-        /// Which blob.
-        digest: Digest,
-        /// What the descriptor says.
-        size: u64,
-    },
-    /// Fewer bytes came than the descriptor announced.
-    #[error("blob {digest} ended after {written} of the {size} bytes its descriptor says")]
-    TooShort {
-        /// Which blob.
-        digest: Digest,
-        /// What the descriptor says.
-        size: u64,
-        /// What came.
-        written: u64,
-    },
-    /// The bytes hash to something else.
-    #[error("blob {expected} has wrong content: its digest is {found}")]
-    Digest {
-        /// What was asked for.
-        expected: Digest,
-        /// What came.
-        found: Digest,
-    },
-    /// An image reaches something that was neither staged nor placed: a defect of the caller.
-    #[error("blob {digest} of {repo} was not fetched before it was published")]
-    NotStaged {
-        /// What is missing.
-        digest: Digest,
-        /// Where it is needed.
-        repo: RepoDir,
-    },
-}
-
-impl Error {
-    fn write(path: &Path, source: io::Error) -> Self {
-        Self::Write {
-            path: path.to_owned(),
-            source,
-        }
-    }
-
-    /// Whether the disk is at fault, so that going on with other images is pointless.
-    pub fn is_out_of_space(&self) -> bool {
-        matches!(
-            self,
-            Self::Write { source, .. } | Self::Blob { source, .. }
-                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem)
-        )
-    }
-
-    /// Whether the source sent the wrong bytes, so that asking it again may help.
-    pub fn is_wrong_content(&self) -> bool {
-        matches!(
-            self,
-            Self::TooLong { .. } | Self::TooShort { .. } | Self::Digest { .. }
-        )
-    }
-}
-
-/// Notes that the directory of `path` has a name that must be made durable.
-fn remember(path: &Path, touched: &mut BTreeSet<PathBuf>) {
-    if let Some(parent) = path.parent()
-        && !touched.contains(parent)
-    {
-        touched.insert(parent.to_owned());
-    }
-}
-
-/// Makes a directory and those above it, with the given permissions whatever the umask: a tree that web
-/// servers and rsync cannot read is no tree.
-fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
-    let missing: Vec<&Path> = path
-        .ancestors()
-        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
-        .collect();
-    fs::create_dir_all(path)?;
-    for directory in missing {
-        fs::set_permissions(directory, fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
-}
-
 /// A lock that a panicking holder left is still good: every critical section leaves whole values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -749,9 +287,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::sync::atomic::Ordering;
+
+    use jiff::Timestamp;
+
     use super::*;
     use crate::digest::Algorithm;
     use crate::media_type::MediaType;
+    use crate::tree::state::Totals;
 
     fn publish_one(writer: &TreeWriter, tag: &str, content: &[u8]) -> Digest {
         let digest = Algorithm::Sha256.digest(content);

@@ -1,0 +1,117 @@
+//! A blob on its way into the tree: hashed while it is written, compared before it may have a name.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use tempfile::{NamedTempFile, TempPath};
+
+use super::{Error, TreeWriter, lock};
+use crate::digest::{Digest, Hasher};
+use crate::tree::pieces::PieceHasher;
+
+/// A blob on its way into the tree.
+///
+/// Dropping it before [`finish`](Self::finish) leaves nothing behind.
+#[derive(Debug)]
+pub struct BlobWriter<'a> {
+    pub(super) writer: &'a TreeWriter,
+    pub(super) file: NamedTempFile,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) written: u64,
+    pub(super) hasher: Hasher,
+    pub(super) pieces: Option<PieceHasher>,
+}
+
+impl BlobWriter<'_> {
+    /// How many bytes have been written: where a broken transfer has to go on.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes the next bytes; refuses more than the blob may have, so that an endless body ends here.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.written += bytes.len() as u64;
+        if self.written > self.size {
+            return Err(Error::TooLong {
+                digest: self.digest,
+                size: self.size,
+            });
+        }
+        self.hasher.update(bytes);
+        if let Some(pieces) = &mut self.pieces {
+            pieces.update(bytes);
+        }
+        self.file.write_all(bytes).map_err(|source| Error::Blob {
+            digest: self.digest,
+            path: self.file.path().to_owned(),
+            source,
+        })
+    }
+
+    /// Starts over, for a source that cannot resume.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        let file = self.file.as_file_mut();
+        io::Seek::rewind(file)
+            .and_then(|()| file.set_len(0))
+            .map_err(|source| Error::Blob {
+                digest: self.digest,
+                path: self.file.path().to_owned(),
+                source,
+            })?;
+        self.written = 0;
+        self.hasher = self.digest.algorithm().hasher();
+        self.pieces = PieceHasher::new(self.size);
+        Ok(())
+    }
+
+    /// Compares size and digest and hands the blob over to be published.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.written != self.size {
+            return Err(Error::TooShort {
+                digest: self.digest,
+                size: self.size,
+                written: self.written,
+            });
+        }
+        let found = self.hasher.finish();
+        if found != self.digest {
+            return Err(Error::Digest {
+                expected: self.digest,
+                found,
+            });
+        }
+        let pieces = match self.pieces {
+            None => None,
+            Some(pieces) => {
+                let mut file = self.writer.temporary_file()?;
+                file.write_all(&pieces.finish().to_bytes())
+                    .map_err(|source| Error::write(file.path(), source))?;
+                Some(file.into_temp_path())
+            }
+        };
+        let staged = Staged {
+            size: self.size,
+            content: self.file.into_temp_path(),
+            pieces,
+        };
+        lock(&self.writer.staged).insert(self.digest, staged);
+        Ok(())
+    }
+}
+
+/// Verified content under a temporary name.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) size: u64,
+    pub(super) content: TempPath,
+    pub(super) pieces: Option<TempPath>,
+}
+
+impl Staged {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.content)
+            .chain(&self.pieces)
+            .map(|path| &**path)
+    }
+}
