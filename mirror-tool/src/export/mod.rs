@@ -11,6 +11,7 @@
 pub mod progress;
 pub mod report;
 pub mod source;
+pub mod version;
 
 mod error;
 mod fetch;
