@@ -1,25 +1,19 @@
 //! The command line.
 
+mod export;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use oci_mirror::platform::Platform;
-use oci_mirror::reference::RepoName;
-use oci_mirror::registry::client;
-use oci_mirror::registry::credentials::Credentials;
-use oci_mirror::registry::retry::Retry;
-use regex::Regex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, told};
-use crate::export::progress::Progress;
-use crate::export::report::Report;
-use crate::export::source::Source;
+use crate::export::Report;
 use crate::say::say;
-use crate::{export, list, serve, verify};
+use crate::{list, serve, verify};
+use export::Export;
 
 /// Make, check and list trees of container images for a mirror network.
 #[derive(Debug, Parser)]
@@ -42,61 +36,6 @@ enum Command {
     List(List),
     /// Hand the tree out as a static mirror would, for trying things out.
     Serve(Serve),
-}
-
-#[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line and nothing else"
-)]
-struct Export {
-    /// Directory of the tree; made if it is not there.
-    #[arg(long, value_name = "DIR")]
-    tree: PathBuf,
-    /// Where images come from; without a tag, all tags of it.
-    #[arg(
-        value_name = "SOURCE",
-        required = true,
-        help = "[docker://]HOST[:PORT]/NAME[:TAG|@DIGEST] or oci:DIR[:REF]; without a tag, all tags"
-    )]
-    sources: Vec<Source>,
-    /// Only tags that match, of sources that name none.
-    #[arg(long, value_name = "REGEX")]
-    tags: Option<Regex>,
-    /// No tags that match.
-    #[arg(long, value_name = "REGEX")]
-    exclude_tags: Option<Regex>,
-    /// Only images for this platform; may be repeated. An index is kept as published, what it lists
-    /// for other platforms is left out.
-    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
-    platforms: Vec<Platform>,
-    /// Name of the repository in the tree, instead of the source's own.
-    #[arg(long, value_name = "NAME")]
-    dest_name: Option<RepoName>,
-    /// File of registry logins, instead of those of podman and docker.
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-    /// Use plain HTTP.
-    #[arg(long)]
-    plain_http: bool,
-    /// Trust the certificate authorities in this PEM file too.
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// Accept any certificate.
-    #[arg(long)]
-    insecure_skip_tls_verify: bool,
-    /// How many images to work on at once.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: u16,
-    /// How often to ask again when a registry fails.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    retries: u8,
-    /// Say what would be exported, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Write one JSON object to standard output at the end.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -203,47 +142,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
 async fn export(arguments: Export) -> anyhow::Result<Report> {
     let shutdown = CancellationToken::new();
     let options = arguments.options(shutdown.clone())?;
-    until_stopped(shutdown, export::run(options)).await
-}
-
-impl Export {
-    fn options(self, shutdown: CancellationToken) -> anyhow::Result<export::Options> {
-        let tls_ca = match &self.tls_ca {
-            None => None,
-            Some(path) => Some(
-                std::fs::read(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?
-                    .into(),
-            ),
-        };
-        let connection = client::Options {
-            plain_http: self.plain_http,
-            tls_ca,
-            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
-            retry: Retry {
-                retries: self.retries.into(),
-                ..Retry::default()
-            },
-            ..client::Options::default()
-        };
-        Ok(export::Options {
-            tree: self.tree,
-            sources: self.sources,
-            dest_name: self.dest_name,
-            filter: export::Filter {
-                tags: self.tags,
-                exclude_tags: self.exclude_tags,
-            },
-            platforms: self.platforms,
-            jobs: self.jobs.into(),
-            dry_run: self.dry_run,
-            connection,
-            credentials: Credentials::load(self.authfile.as_deref())?,
-            progress: Progress::for_stderr(),
-            shutdown,
-            now: None,
-        })
-    }
+    until_stopped(shutdown, crate::export::run(options)).await
 }
 
 /// Runs `work`; the first signal to stop cancels `shutdown`, the second ends the process at once.

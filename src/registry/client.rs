@@ -241,6 +241,11 @@ impl Registry {
         self.ask(|| self.manifest_once(&subject, reference)).await
     }
 
+    /// stub
+    pub async fn referrers(&self, _: &RepoName, _: &Digest) -> Result<Option<Vec<crate::descriptor::Descriptor>>, Error> { Ok(None) }
+    /// stub
+    pub async fn try_manifest(&self, name: &RepoName, reference: &Reference) -> Result<Option<Manifest>, Error> { self.manifest(name, reference).await.map(Some) }
+
     /// Starts the transfer of a blob at byte `offset`. Tries once: the caller, who knows how far the
     /// transfer has come, decides about asking again.
     pub async fn blob(

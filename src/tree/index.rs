@@ -4,9 +4,11 @@
 //! We own this document (no digest names it), so it is written in one canonical order: an unchanged
 //! repository gives unchanged bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::descriptor::{Descriptor, REF_NAME};
+use crate::descriptor::{Descriptor, REF_NAME, null_as_default};
 use crate::digest::Digest;
 use crate::media_type::MediaType;
 use crate::reference::Tag;
@@ -25,7 +27,20 @@ pub struct RepoIndex {
     #[serde(default = "oci_index")]
     media_type: MediaType,
     manifests: Vec<Descriptor>,
+    /// Notes about the repository; those of other tools are kept.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    annotations: BTreeMap<String, String>,
 }
+
+/// The annotation of an index whose source keeps referrers under tags, since it has no API for them.
+const REFERRERS: &str = "io.oci-mirror.referrers";
+
+/// Its value.
+const BY_TAG: &str = "by-tag";
 
 impl Default for RepoIndex {
     fn default() -> Self {
@@ -33,6 +48,7 @@ impl Default for RepoIndex {
             schema_version: SchemaVersion,
             media_type: oci_index(),
             manifests: Vec::new(),
+            annotations: BTreeMap::new(),
         }
     }
 }
@@ -92,6 +108,26 @@ impl RepoIndex {
         self.manifests
             .retain(|entry| entry.ref_name() != Some(tag.as_str()));
         self.manifests.len() < before
+    }
+
+    /// Removes every entry that is not to be kept; returns what was removed.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Descriptor) -> bool) -> Vec<Descriptor> {
+        self.manifests.extract_if(.., |entry| !keep(entry)).collect()
+    }
+
+    /// Whether the source of the repository was found to have no referrers API, so that what belongs to
+    /// its manifests is found by tags named after them.
+    pub fn has_tag_referrers(&self) -> bool {
+        self.annotations.get(REFERRERS).is_some_and(|how| how == BY_TAG)
+    }
+
+    /// Notes how the source of the repository keeps referrers.
+    pub fn set_tag_referrers(&mut self, by_tag: bool) {
+        if by_tag {
+            self.annotations.insert(REFERRERS.to_owned(), BY_TAG.to_owned());
+        } else {
+            self.annotations.remove(REFERRERS);
+        }
     }
 
     /// What `tag` points at.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use oci_mirror::digest::Digest;
 use oci_mirror::error_chain;
 use oci_mirror::manifest;
+use oci_mirror::reference::RepoName;
 use oci_mirror::registry;
 use oci_mirror::registry::retry::Advice;
 use oci_mirror::tree::{catalog, path, reader, writer};
@@ -64,6 +65,26 @@ pub enum Error {
         digest: Digest,
         /// How many it may have.
         limit: usize,
+    },
+    /// An image with a great many signatures and the like.
+    #[error("{count} manifests claim to belong to one image; the limit is {limit}")]
+    TooManyBelongings {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// `--prune` would take most of a repository away.
+    #[error(
+        "{gone} of the {held} tags of {name} have left the source; if that is right, use --accept-shrink"
+    )]
+    Shrunk {
+        /// The repository.
+        name: RepoName,
+        /// How many tags would go.
+        gone: usize,
+        /// Of how many.
+        held: usize,
     },
     /// `--platform` leaves nothing of an index.
     #[error("index {digest} has no image for the platforms asked for")]

@@ -32,6 +32,8 @@ const ATTESTED: &str = "vnd.docker.reference.digest";
 pub(super) struct Closure {
     /// Every digest once, leaves first.
     pub(super) reach: Vec<Digest>,
+    /// Those of them that are manifests: what signatures and the like may belong to.
+    pub(super) manifests: Vec<Digest>,
     pub(super) bytes_fetched: u64,
     pub(super) bytes_shared: u64,
     pub(super) platforms_left_out: u64,
@@ -88,6 +90,7 @@ pub(super) async fn closure(
     }
     let mut entered = HashSet::new();
     enter(&root, &manifests, &mut entered, &mut closure.reach);
+    closure.manifests = manifests.into_keys().collect();
     Ok(closure)
 }
 
@@ -104,16 +107,16 @@ async fn manifests(
     for depth in 0..=MAX_DEPTH {
         let mut wanted: HashMap<Digest, Descriptor> = HashMap::new();
         for manifest in &level {
-            let selection = match select(manifest, platforms) {
+            let chosen = match choose(manifest, platforms) {
                 // An index below the root may be all of other platforms; the root may not.
                 Err(Error::NoPlatform { .. }) if depth > 0 => {
                     closure.platforms_left_out += manifest.children().count() as u64;
                     continue;
                 }
-                selection => selection?,
+                chosen => chosen?,
             };
-            closure.platforms_left_out += selection.left_out;
-            for child in selection.children {
+            closure.platforms_left_out += chosen.left_out;
+            for child in chosen.children {
                 if !found.contains_key(&child.digest) {
                     wanted.entry(child.digest).or_insert_with(|| child.clone());
                 }
@@ -146,16 +149,19 @@ async fn manifests(
 }
 
 /// The children of an index that are wanted.
-struct Selection<'a> {
-    children: Vec<&'a Descriptor>,
+pub(super) struct Chosen<'a> {
+    pub(super) children: Vec<&'a Descriptor>,
     left_out: u64,
 }
 
 /// Chooses by platform. Kept besides the wanted ones: children without a platform, which may be
 /// anything, and what buildkit attests about the kept ones.
-fn select<'a>(manifest: &'a Manifest, platforms: &[Platform]) -> Result<Selection<'a>, Error> {
+pub(super) fn choose<'a>(
+    manifest: &'a Manifest,
+    platforms: &[Platform],
+) -> Result<Chosen<'a>, Error> {
     let Content::Index { manifests } = manifest.content() else {
-        return Ok(Selection {
+        return Ok(Chosen {
             children: Vec::new(),
             left_out: 0,
         });
@@ -190,7 +196,7 @@ fn select<'a>(manifest: &'a Manifest, platforms: &[Platform]) -> Result<Selectio
         });
     }
     let left_out = (manifests.len() - children.len()) as u64;
-    Ok(Selection { children, left_out })
+    Ok(Chosen { children, left_out })
 }
 
 /// Enters a manifest behind all it refers to.
@@ -222,17 +228,17 @@ fn enter(
     reach.push(manifest.digest());
 }
 
-/// Whether the tree holds all that is wanted of an image of `repo`.
+/// The manifests of an image of `repo`, if the tree holds all that is wanted of it.
 ///
 /// What is damaged or lost, as far as that shows without reading every byte, counts as not held: the
 /// export then brings it again. What belongs to a repository is what is linked there; that the tree has
 /// it for another one is not enough.
-pub(super) fn is_complete(
+pub(super) fn complete(
     root: &Descriptor,
     repo: &RepoDir,
     platforms: &[Platform],
     tree: &Tree,
-) -> Result<bool, Error> {
+) -> Result<Option<Vec<Digest>>, Error> {
     let mut pending = vec![(root.clone(), 0)];
     let mut seen = HashSet::new();
     while let Some((entry, depth)) = pending.pop() {
@@ -240,12 +246,12 @@ pub(super) fn is_complete(
             continue;
         }
         if !is_linked(&entry, repo, tree)? {
-            return Ok(false);
+            return Ok(None);
         }
         let manifest = match tree.manifest(&entry.digest, &entry.media_type) {
             Ok(manifest) => manifest,
-            Err(reader::Error::Manifest { .. }) => return Ok(false),
-            Err(error) if error.is_not_found() => return Ok(false),
+            Err(reader::Error::Manifest { .. }) => return Ok(None),
+            Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         for child in manifest.children() {
@@ -253,16 +259,16 @@ pub(super) fn is_complete(
                 && blob.media_type.is_distributable()
                 && !is_linked(blob, repo, tree)?
             {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        let children = match select(&manifest, platforms) {
+        let children = match choose(&manifest, platforms) {
             Err(Error::NoPlatform { .. }) if depth > 0 => continue,
-            selection => selection?.children,
+            chosen => chosen?.children,
         };
         pending.extend(children.into_iter().map(|child| (child.clone(), depth + 1)));
     }
-    Ok(true)
+    Ok(Some(seen.into_iter().collect()))
 }
 
 /// Whether content of the right length is in the tree and in the repository.
@@ -326,8 +332,8 @@ mod tests {
             ]
             .join(","),
         );
-        let selection = select(&manifest, &["linux/amd64".parse().unwrap()]).unwrap();
-        let kept: Vec<_> = selection
+        let chosen = choose(&manifest, &["linux/amd64".parse().unwrap()]).unwrap();
+        let kept: Vec<_> = chosen
             .children
             .iter()
             .map(|child| child.digest)
@@ -336,8 +342,8 @@ mod tests {
             kept,
             [digest("amd"), digest("amd-sbom"), digest("anything")]
         );
-        assert_eq!(selection.left_out, 2);
-        assert_eq!(select(&manifest, &[]).unwrap().left_out, 0);
+        assert_eq!(chosen.left_out, 2);
+        assert_eq!(choose(&manifest, &[]).unwrap().left_out, 0);
     }
 
     #[test]
@@ -346,8 +352,8 @@ mod tests {
             "amd",
             r#","platform":{"os":"linux","architecture":"amd64"}"#,
         ));
-        let result = select(&manifest, &["linux/s390x".parse().unwrap()]);
+        let result = choose(&manifest, &["linux/s390x".parse().unwrap()]);
         assert!(matches!(result, Err(Error::NoPlatform { .. })));
-        assert!(select(&index(""), &["linux/s390x".parse().unwrap()]).is_ok());
+        assert!(choose(&index(""), &["linux/s390x".parse().unwrap()]).is_ok());
     }
 }

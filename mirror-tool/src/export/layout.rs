@@ -3,9 +3,11 @@
 //! Nothing in it is trusted: what is copied is hashed like what comes over a wire. See the
 //! [image layout](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 use oci_mirror::descriptor::Descriptor;
@@ -15,6 +17,10 @@ use oci_mirror::reference::Tag;
 use oci_mirror::tree::index::{self, RepoIndex};
 use tokio::io::AsyncReadExt as _;
 
+use super::belongings::Belonging;
+use super::select::DigestTag;
+use super::source::Wish;
+
 /// How much of a blob is read at once.
 const CHUNK: usize = 1 << 20;
 
@@ -23,6 +29,7 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Layout {
     dir: PathBuf,
     index: RepoIndex,
+    belongings: OnceLock<HashMap<Digest, Vec<Belonging>>>,
 }
 
 impl Layout {
@@ -34,6 +41,7 @@ impl Layout {
         Ok(Self {
             dir: dir.to_owned(),
             index,
+            belongings: OnceLock::new(),
         })
     }
 
@@ -74,6 +82,34 @@ impl Layout {
                 dir: self.dir.clone(),
             }),
         }
+    }
+
+    /// What belongs to `subject`: entries without a name whose manifest says so, and those that are named
+    /// after it.
+    pub(super) fn belongings(&self, subject: &Digest) -> Vec<Belonging> {
+        let all = self.belongings.get_or_init(|| self.all_belongings());
+        all.get(subject).cloned().unwrap_or_default()
+    }
+
+    fn all_belongings(&self) -> HashMap<Digest, Vec<Belonging>> {
+        let mut found: HashMap<Digest, Vec<Belonging>> = HashMap::new();
+        for entry in self.index.entries() {
+            let tag = entry.ref_name().and_then(tag_of);
+            let subject = match &tag {
+                Some(tag) => DigestTag::of(tag).map(|named| named.digest),
+                None if entry.ref_name().is_some() => None,
+                // What cannot be read says of nothing that it belongs there.
+                None => self
+                    .manifest(entry)
+                    .ok()
+                    .and_then(|manifest| Some(manifest.subject()?.digest)),
+            };
+            if let Some(subject) = subject {
+                let wish = Wish::Entry(entry.clone());
+                found.entry(subject).or_default().push(Belonging { wish, tag });
+            }
+        }
+        found
     }
 
     /// The error of an entry whose name is no tag.

@@ -1,28 +1,36 @@
 //! Export: from registries and image layouts into a tree.
 //!
-//! [`source`] is where images come from, `plan` which of them are wanted, `fetch` finds what an
-//! image reaches, `transfer` brings blobs, each once, and `publish` makes finished images
-//! visible, as many as have queued up with one set of syncs. [`report`] is what a run says at its
-//! end, [`progress`] what it says meanwhile.
+//! An [`Order`] is a source and what is wanted of it: [`select`] chooses among its tags, [`version`]
+//! reads them as versions. `plan` makes images of orders, `work` brings each with what belongs to it
+//! (`belongings`), `fetch` finds what an image reaches, `transfer` brings blobs, each once, `publish`
+//! makes finished images visible, as many as have queued up with one set of syncs, and `removal` takes
+//! away what has left its source. [`report`] is what a run says at its end, [`progress`] what it says
+//! meanwhile.
 //!
 //! One bad image never stops the others. What does stop the run is a disk that is full and the
 //! signal to stop; either leaves a tree in which every visible tag is complete.
 
+pub mod order;
 pub mod progress;
 pub mod report;
+pub mod select;
 pub mod source;
 pub mod version;
 
+mod age;
+mod belongings;
 mod error;
 mod fetch;
 mod layout;
 mod plan;
 mod publish;
+mod removal;
 mod run;
 mod sink;
 mod transfer;
+mod work;
 
 pub use error::Error;
-pub use plan::Filter;
+pub use order::Order;
 pub use report::Report;
 pub use run::{MAX_TRANSFERS, Options, run};

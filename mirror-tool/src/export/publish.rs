@@ -12,11 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::Error;
 use super::transfer::blocking;
 
-/// Most images of one round: the first of them waits for the last.
+/// Most images of one round, each with what belongs to it: the first of them waits for the last.
 const MAX_ROUND: usize = 256;
 
 struct Finished {
-    image: Image,
+    /// What belongs together: visible at once, or not at all.
+    images: Vec<Image>,
     published: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -38,10 +39,10 @@ pub(super) fn channel(writer: Arc<TreeWriter>) -> (Queue, Publisher) {
 }
 
 impl Queue {
-    /// Waits until `image` is visible.
-    pub(super) async fn publish(&self, image: Image) -> Result<(), Error> {
+    /// Waits until `images` are visible, all of them at the same moment if they are of one repository.
+    pub(super) async fn publish(&self, images: Vec<Image>) -> Result<(), Error> {
         let (published, result) = oneshot::channel();
-        let finished = Finished { image, published };
+        let finished = Finished { images, published };
         self.0.send(finished).await.map_err(|_| Error::Stopped)?;
         result.await.map_err(|_| Error::Stopped)?
     }
@@ -52,11 +53,11 @@ impl Publisher {
     pub(super) async fn run(mut self) {
         let mut round = Vec::new();
         while self.queue.recv_many(&mut round, MAX_ROUND).await > 0 {
-            let (images, waiting): (Vec<Image>, Vec<_>) = round
+            let (groups, waiting): (Vec<Vec<Image>>, Vec<_>) = round
                 .drain(..)
-                .map(|finished| (finished.image, finished.published))
+                .map(|finished| (finished.images, finished.published))
                 .unzip();
-            for (result, published) in self.publish(images).await.into_iter().zip(waiting) {
+            for (result, published) in self.publish(groups).await.into_iter().zip(waiting) {
                 // Whoever has stopped waiting was stopped itself.
                 drop(published.send(result));
             }
@@ -65,10 +66,10 @@ impl Publisher {
 
     /// Publishes all together, or, when that fails, one by one: an image that cannot be published, say
     /// because the index of its repository is damaged, must not take the others with it.
-    async fn publish(&self, images: Vec<Image>) -> Vec<Result<(), Error>> {
-        let count = images.len();
+    async fn publish(&self, groups: Vec<Vec<Image>>) -> Vec<Result<(), Error>> {
+        let count = groups.len();
         let writer = Arc::clone(&self.writer);
-        blocking(move || match writer.publish(&images) {
+        blocking(move || match writer.publish(&groups.concat()) {
             Ok(()) => (0..count).map(|_| Ok(())).collect(),
             Err(error) if count == 1 => vec![Err(error.into())],
             Err(error) if error.is_out_of_space() => {
@@ -77,13 +78,9 @@ impl Publisher {
                     .map(|_| Err(Error::Shared(Arc::clone(&error))))
                     .collect()
             }
-            Err(_) => images
+            Err(_) => groups
                 .iter()
-                .map(|image| {
-                    writer
-                        .publish(std::slice::from_ref(image))
-                        .map_err(Error::from)
-                })
+                .map(|images| writer.publish(images).map_err(Error::from))
                 .collect(),
         })
         .await

@@ -13,6 +13,10 @@ use crate::exit::Exit;
 pub struct Report {
     /// The images, by name and tag.
     pub images: Vec<ImageReport>,
+    /// Names that `--prune` took, or would take, out of the tree; their content stays until
+    /// `mirror-tool prune` finds it unneeded for long enough.
+    #[serde(default)]
+    pub removed: Vec<Removed>,
     /// All of them together.
     pub totals: Totals,
     /// Why nothing was tried, or why the tree's state could not be written although the images are
@@ -32,9 +36,12 @@ pub struct ImageReport {
     pub tag: Option<String>,
     /// The digest of its manifest, as far as it was learned.
     pub digest: Option<Digest>,
+    /// The manifest it belongs to, when it is a signature, an SBOM or the like that came along with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Digest>,
     /// How it went.
     pub status: Status,
-    /// Bytes that came over the wire, or from the layout, for this image.
+    /// Bytes that came over the wire, or from the layout, for this image; that would come, in a dry run.
     pub bytes_fetched: u64,
     /// Bytes it reaches that were in the tree already, or that another image of the run brought.
     pub bytes_shared: u64,
@@ -42,8 +49,19 @@ pub struct ImageReport {
     pub platforms_left_out: u64,
     /// Layers left out because their type forbids handing them on.
     pub layers_left_out: u64,
-    /// Why it failed, as one chain.
+    /// Why it failed, as one chain; why it was skipped.
     pub error: Option<String>,
+}
+
+/// A name that is in the tree no more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Removed {
+    /// The repository of the tree.
+    pub repository: String,
+    /// The tag; `None` for what was kept by digest, such as a signature.
+    pub tag: Option<String>,
+    /// What it pointed at.
+    pub digest: Digest,
 }
 
 /// How one image went.
@@ -56,6 +74,8 @@ pub enum Status {
     Unchanged,
     /// It would be exported, were this not `--dry-run`.
     Pending,
+    /// It is younger than `--min-age` asks for; the tree is as it was.
+    Skipped,
     /// The tree is as it was.
     Failed,
 }
@@ -69,8 +89,14 @@ pub struct Totals {
     pub unchanged: u64,
     /// Images that would be exported, were this not `--dry-run`.
     pub pending: u64,
+    /// Images too young to be exported.
+    #[serde(default)]
+    pub skipped: u64,
     /// Images that failed.
     pub failed: u64,
+    /// Names that are in the tree no more.
+    #[serde(default)]
+    pub removed: u64,
     /// Bytes that came over the wire, each blob counted once.
     pub bytes_fetched: u64,
     /// Bytes that did not have to.
@@ -78,17 +104,22 @@ pub struct Totals {
 }
 
 impl Report {
-    /// Sums up `images`.
-    pub fn new(mut images: Vec<ImageReport>) -> Self {
+    /// Sums up `images`, and what was `removed`.
+    pub fn new(mut images: Vec<ImageReport>, mut removed: Vec<Removed>) -> Self {
+        removed.sort();
         images.sort_by(|a, b| {
             (&a.repository, &a.tag, &a.source).cmp(&(&b.repository, &b.tag, &b.source))
         });
-        let mut totals = Totals::default();
+        let mut totals = Totals {
+            removed: removed.len() as u64,
+            ..Totals::default()
+        };
         for image in &images {
             *match image.status {
                 Status::Exported => &mut totals.exported,
                 Status::Unchanged => &mut totals.unchanged,
                 Status::Pending => &mut totals.pending,
+                Status::Skipped => &mut totals.skipped,
                 Status::Failed => &mut totals.failed,
             } += 1;
             totals.bytes_fetched += image.bytes_fetched;
@@ -96,6 +127,7 @@ impl Report {
         }
         Self {
             images,
+            removed,
             totals,
             error: None,
         }
@@ -111,7 +143,10 @@ impl Report {
 
     /// The exit status that sums it up.
     pub fn exit(&self) -> Exit {
-        let succeeded = self.totals.exported + self.totals.unchanged + self.totals.pending;
+        let succeeded = self.totals.exported
+            + self.totals.unchanged
+            + self.totals.pending
+            + self.totals.skipped;
         match (self.totals.failed, &self.error, succeeded) {
             (0, None, _) => Exit::Fine,
             (_, _, 0) => Exit::Failed,
@@ -133,15 +168,21 @@ impl fmt::Display for ImageReport {
             Status::Exported => "exported",
             Status::Unchanged => "unchanged",
             Status::Pending => "to export",
+            Status::Skipped => "skipped",
             Status::Failed => "failed",
         };
         write!(f, "{status} {}", self.source)?;
         if let Some(digest) = &self.digest {
             write!(f, " {digest}")?;
         }
-        if self.status == Status::Exported {
-            let (fetched, shared) = (ByteSize(self.bytes_fetched), ByteSize(self.bytes_shared));
-            write!(f, " ({fetched} fetched, {shared} shared)")?;
+        let (fetched, shared) = (ByteSize(self.bytes_fetched), ByteSize(self.bytes_shared));
+        match self.status {
+            Status::Exported => write!(f, " ({fetched} fetched, {shared} shared)")?,
+            Status::Pending => write!(f, " ({fetched} to fetch, {shared} to link)")?,
+            Status::Unchanged | Status::Skipped | Status::Failed => {}
+        }
+        if let Some(subject) = &self.subject {
+            write!(f, ", belongs to {subject}")?;
         }
         if self.platforms_left_out > 0 {
             write!(f, ", {} platforms left out", self.platforms_left_out)?;
@@ -160,10 +201,25 @@ impl fmt::Display for ImageReport {
     }
 }
 
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tag {
+            Some(tag) => write!(f, "{}:{tag} {}", self.repository, self.digest),
+            None => write!(f, "{}@{}", self.repository, self.digest),
+        }
+    }
+}
+
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.pending > 0 {
-            write!(f, "{} to export, ", self.pending)?;
+        for (count, what) in [
+            (self.pending, "to export"),
+            (self.skipped, "skipped"),
+            (self.removed, "removed"),
+        ] {
+            if count > 0 {
+                write!(f, "{count} {what}, ")?;
+            }
         }
         write!(
             f,
@@ -187,6 +243,7 @@ mod tests {
             repository: Some("a".to_owned()),
             tag: Some("1".to_owned()),
             digest: None,
+            subject: None,
             status,
             bytes_fetched: 1,
             bytes_shared: 2,
@@ -205,14 +262,14 @@ mod tests {
             (vec![Failed, Unchanged], Exit::Partial),
             (vec![Failed, Failed], Exit::Failed),
         ] {
-            let report = Report::new(statuses.iter().copied().map(image).collect());
+            let report = Report::new(statuses.iter().copied().map(image).collect(), vec![]);
             assert_eq!(report.exit(), exit, "{statuses:?}");
         }
     }
 
     #[test]
     fn what_is_written_can_be_read() {
-        let report = Report::new(vec![image(Status::Exported)]);
+        let report = Report::new(vec![image(Status::Exported)], vec![]);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         assert!(json.contains(r#""status":"exported""#), "{json}");

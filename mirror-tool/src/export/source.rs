@@ -10,11 +10,12 @@ use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Digest;
 use oci_mirror::excerpt::Excerpt;
 use oci_mirror::manifest::Manifest;
-use oci_mirror::reference::{self, ImageRef, Reference, RepoName};
-use oci_mirror::registry::client::{BlobStream, Registry};
+use oci_mirror::reference::{self, ImageRef, Reference};
+use oci_mirror::registry::client::BlobStream;
 use oci_mirror::registry::hub;
 use oci_mirror::registry::retry::Retry;
 
+use super::belongings::Repository;
 use super::error::Error;
 use super::layout::{self, Layout};
 use super::transfer::blocking;
@@ -97,10 +98,7 @@ pub enum InvalidSource {
 /// The repository or layout that an image's content is fetched from.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
-    Registry {
-        registry: Arc<Registry>,
-        name: RepoName,
-    },
+    Registry(Arc<Repository>),
     Layout(Arc<Layout>),
 }
 
@@ -108,12 +106,13 @@ impl Origin {
     /// The manifest a tag or digest stands for now.
     pub(super) async fn manifest(&self, wanted: &Wish) -> Result<Manifest, Error> {
         match (self, wanted) {
-            (Self::Registry { registry, name }, Wish::Reference(reference)) => {
-                Ok(registry.manifest(name, reference).await?)
+            (Self::Registry(source), Wish::Reference(reference)) => {
+                Ok(source.registry.manifest(&source.name, reference).await?)
             }
-            (Self::Registry { registry, name }, Wish::Entry(descriptor)) => Ok(registry
-                .manifest(name, &Reference::Digest(descriptor.digest))
-                .await?),
+            (Self::Registry(source), Wish::Entry(descriptor)) => {
+                let reference = Reference::Digest(descriptor.digest);
+                Ok(source.registry.manifest(&source.name, &reference).await?)
+            }
             (Self::Layout(layout), Wish::Entry(descriptor)) => {
                 let (layout, descriptor) = (Arc::clone(layout), descriptor.clone());
                 Ok(blocking(move || layout.manifest(&descriptor)).await?)
@@ -126,11 +125,22 @@ impl Origin {
         }
     }
 
+    /// The digest the source has now, if it says without sending the manifest.
+    pub(super) async fn current(&self, wanted: &Wish) -> Result<Option<Digest>, Error> {
+        match (self, wanted) {
+            (Self::Registry(source), Wish::Reference(reference @ Reference::Tag(_))) => {
+                let head = source.registry.head(&source.name, reference).await?;
+                Ok(head.map(|head| head.digest))
+            }
+            (_, wish) => Ok(wish.digest()),
+        }
+    }
+
     /// Starts reading a blob at `offset`, once.
     pub(super) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Chunks, Error> {
         match self {
-            Self::Registry { registry, name } => {
-                let stream = registry.blob(name, digest, offset).await?;
+            Self::Registry(source) => {
+                let stream = source.registry.blob(&source.name, digest, offset).await?;
                 Ok(Chunks::Registry(stream))
             }
             Self::Layout(layout) => Ok(Chunks::File(layout.open(digest).await?)),
@@ -140,7 +150,7 @@ impl Origin {
     /// When to ask again.
     pub(super) fn retry(&self) -> Retry {
         match self {
-            Self::Registry { registry, .. } => *registry.retry(),
+            Self::Registry(source) => *source.registry.retry(),
             Self::Layout(_) => Retry {
                 retries: 0,
                 ..Retry::default()
@@ -152,7 +162,7 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Registry { registry, name } => write!(f, "{}/{name}", registry.host()),
+            Self::Registry(source) => write!(f, "{}/{}", source.registry.host(), source.name),
             Self::Layout(layout) => write!(f, "oci:{}", layout.dir().display()),
         }
     }

@@ -4,6 +4,9 @@
 //! waits and finds it there. A small blob is gathered and handed over whole, a large one goes through
 //! a [`Sink`] as it comes.
 //!
+//! A dry run goes the same way, but blobs are only counted: what the tree does not have would be
+//! fetched. Manifests are read all the same, since nothing else says what an image consists of.
+//!
 //! A transfer that breaks goes on where it stopped, if the source knows ranges. Tries are counted
 //! from the last progress: a large blob over a bad line takes long, but arrives. Progress is what goes
 //! beyond all that any earlier try has brought.
@@ -16,8 +19,8 @@ use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Digest;
 use oci_mirror::manifest::{self, Manifest};
 use oci_mirror::registry::retry::Advice as _;
-use oci_mirror::tree::TreeWriter;
 use oci_mirror::tree::writer;
+use oci_mirror::tree::{Tree, TreePath, TreeWriter};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -32,10 +35,39 @@ pub(super) const BUFFER: u64 = 1 << 20;
 /// The transfers of one run.
 #[derive(Debug)]
 pub(super) struct Transfers {
-    writer: Arc<TreeWriter>,
+    store: Store,
     slots: Semaphore,
     fates: Mutex<HashMap<Digest, Slot>>,
     progress: Progress,
+}
+
+/// Where content goes.
+#[derive(Debug, Clone)]
+pub(super) enum Store {
+    /// Into a tree.
+    Tree(Arc<TreeWriter>),
+    /// Nowhere; what this tree has, if there is one, would not have to be fetched.
+    Nowhere(Option<Tree>),
+}
+
+impl Store {
+    fn holds(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        Ok(match self {
+            Self::Tree(writer) => writer.holds(digest)?,
+            Self::Nowhere(None) => None,
+            Self::Nowhere(Some(tree)) => tree.blob_size(digest)?,
+        })
+    }
+
+    fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Bytes>, Error> {
+        Ok(match self {
+            Self::Tree(writer) => Some(writer.read(digest, limit)?),
+            Self::Nowhere(Some(tree)) if tree.blob_size(digest)?.is_some() => {
+                Some(tree.read(&TreePath::Blob(*digest), limit)?)
+            }
+            Self::Nowhere(_) => None,
+        })
+    }
 }
 
 type Slot = Arc<tokio::sync::Mutex<Fate>>;
@@ -70,9 +102,9 @@ pub(super) enum Outcome {
 }
 
 impl Transfers {
-    pub(super) fn new(writer: Arc<TreeWriter>, parallel: usize, progress: Progress) -> Self {
+    pub(super) fn new(store: Store, parallel: usize, progress: Progress) -> Self {
         Self {
-            writer,
+            store,
             slots: Semaphore::new(parallel),
             fates: Mutex::default(),
             progress,
@@ -99,6 +131,20 @@ impl Transfers {
         }
     }
 
+    /// The content of a small blob, such as a config.
+    pub(super) async fn content(
+        &self,
+        descriptor: &Descriptor,
+        origin: &Origin,
+    ) -> Result<Bytes, Error> {
+        self.blob(descriptor, origin).await?;
+        let (store, digest, size) = (self.store.clone(), descriptor.digest, descriptor.size);
+        match blocking(move || store.read(&digest, size)).await? {
+            Some(bytes) => Ok(bytes),
+            None => origin.retry().run(|| collect(descriptor, origin)).await,
+        }
+    }
+
     /// Makes sure that a manifest named by a descriptor is there, and reads it.
     pub(super) async fn manifest(
         &self,
@@ -107,8 +153,9 @@ impl Transfers {
     ) -> Result<(Arc<Manifest>, Outcome), Error> {
         let slot = self.slot(&descriptor.digest);
         let mut fate = slot.lock().await;
-        if self.is_here(&mut fate, descriptor, origin).await? {
-            let manifest = self.read_back(&fate, descriptor).await?;
+        if self.is_here(&mut fate, descriptor, origin).await?
+            && let Some(manifest) = self.read_back(&fate, descriptor).await?
+        {
             *fate = Fate::here(descriptor.size, Arc::downgrade(&manifest));
             return Ok((manifest, Outcome::Shared(descriptor.size)));
         }
@@ -187,30 +234,36 @@ impl Transfers {
     }
 
     async fn holds(&self, digest: &Digest) -> Result<Option<u64>, Error> {
-        let (writer, digest) = (Arc::clone(&self.writer), *digest);
-        Ok(blocking(move || writer.holds(&digest)).await?)
+        let (store, digest) = (self.store.clone(), *digest);
+        blocking(move || store.holds(&digest)).await
     }
 
     async fn stage(&self, digest: Digest, bytes: Bytes) -> Result<(), Error> {
-        let writer = Arc::clone(&self.writer);
+        let Store::Tree(writer) = &self.store else {
+            return Ok(());
+        };
+        let writer = Arc::clone(writer);
         Ok(blocking(move || writer.stage_bytes(digest, &bytes)).await?)
     }
 
+    /// A manifest that is there; `None` in a dry run that has seen it and not kept it.
     async fn read_back(
         &self,
         fate: &Fate,
         descriptor: &Descriptor,
-    ) -> Result<Arc<Manifest>, Error> {
+    ) -> Result<Option<Arc<Manifest>>, Error> {
         if let Fate::Here { manifest, .. } = fate
             && let Some(manifest) = manifest.upgrade()
         {
-            return Ok(manifest);
+            return Ok(Some(manifest));
         }
-        let (writer, digest) = (Arc::clone(&self.writer), descriptor.digest);
-        let bytes = blocking(move || writer.read(&digest, manifest::MAX_BYTES)).await?;
+        let (store, digest) = (self.store.clone(), descriptor.digest);
+        let Some(bytes) = blocking(move || store.read(&digest, manifest::MAX_BYTES)).await? else {
+            return Ok(None);
+        };
         let manifest = Manifest::with_digest(bytes, digest, Some(&descriptor.media_type));
         let unusable = |source| Error::Manifest { digest, source };
-        Ok(Arc::new(manifest.map_err(unusable)?))
+        Ok(Some(Arc::new(manifest.map_err(unusable)?)))
     }
 
     async fn fetch_manifest(
@@ -237,12 +290,15 @@ impl Transfers {
     /// Fetches a blob; when the bytes turn out wrong, once more from the start, since a cache on the
     /// way may have been caught with half of it.
     async fn fetch(&self, descriptor: &Descriptor, origin: &Origin) -> Result<(), Error> {
+        let Store::Tree(writer) = &self.store else {
+            return Ok(());
+        };
         let _slot = self.slots.acquire().await.map_err(|_| Error::Stopped)?;
         let progress = self.progress.blob(&descriptor.digest, descriptor.size);
-        match self.attempt(descriptor, origin, &progress).await {
+        match self.attempt(descriptor, origin, writer, &progress).await {
             Err(error) if error.is_wrong_content() => {
                 tracing::info!(digest = %descriptor.digest, %origin, %error, "fetching again from the start");
-                self.attempt(descriptor, origin, &progress).await
+                self.attempt(descriptor, origin, writer, &progress).await
             }
             result => result,
         }
@@ -252,13 +308,14 @@ impl Transfers {
         &self,
         descriptor: &Descriptor,
         origin: &Origin,
+        writer: &Arc<TreeWriter>,
         progress: &BlobProgress,
     ) -> Result<(), Error> {
         if descriptor.size <= BUFFER {
             let bytes = origin.retry().run(|| collect(descriptor, origin)).await?;
             return self.stage(descriptor.digest, bytes).await;
         }
-        let sink = tokio::sync::Mutex::new(Sink::open(&self.writer, descriptor));
+        let sink = tokio::sync::Mutex::new(Sink::open(writer, descriptor));
         let sink_ref = &sink;
         let advance = || async move {
             let mut sink = sink_ref.lock().await;

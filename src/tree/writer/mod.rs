@@ -71,6 +71,8 @@ pub struct Image {
     pub root: Descriptor,
     /// The digests of all it reaches, itself included, leaves first.
     pub reach: Vec<Digest>,
+    /// Whether its source keeps referrers under tags, for lack of an API; `None` if that is not known.
+    pub tag_referrers: Option<bool>,
 }
 
 impl TreeWriter {
@@ -199,6 +201,9 @@ impl TreeWriter {
             let before = index.clone();
             for image in images {
                 index.set(image.tag.as_ref(), image.root.clone());
+                if let Some(by_tag) = image.tag_referrers {
+                    index.set_tag_referrers(by_tag);
+                }
             }
             if index != before {
                 self.mark_dirty()?;
@@ -207,6 +212,26 @@ impl TreeWriter {
             }
         }
         self.sync_directories(&replaced)
+    }
+
+    /// Takes every entry that is not to be kept out of a repository's index, and returns what went.
+    ///
+    /// The content stays where it is, for those who are reading it, until it is pruned.
+    pub fn retain(
+        &self,
+        repo: &RepoDir,
+        keep: impl FnMut(&Descriptor) -> bool,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let _one_at_a_time = lock(&self.publishing);
+        let mut index = self.index(repo)?;
+        let gone = index.retain(keep);
+        if !gone.is_empty() {
+            self.mark_dirty()?;
+            self.replace(&TreePath::Index(repo.clone()), &index.to_bytes())?;
+            let directory = self.tree.root().join(repo.to_string());
+            self.sync_directories(&BTreeSet::from([directory]))?;
+        }
+        Ok(gone)
     }
 
     fn index(&self, repo: &RepoDir) -> Result<RepoIndex, Error> {
@@ -306,6 +331,7 @@ mod tests {
             tag: Some(tag.parse().unwrap()),
             root,
             reach: vec![digest],
+            tag_referrers: None,
         };
         writer.publish(&[image]).unwrap();
         digest
@@ -420,6 +446,7 @@ mod tests {
                     tag,
                     root,
                     reach: vec![*digest],
+                    tag_referrers: None,
                 };
                 writer.publish(&[image]).unwrap();
             }

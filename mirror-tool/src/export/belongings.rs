@@ -1,0 +1,193 @@
+//! What belongs to a manifest: signatures, attestations, SBOMs and whatever else points at it.
+//!
+//! There are three ways to find them, and a source may use all at once: the [referrers API], the tag
+//! `sha256-<hex>` that stands in for it where there is none, and cosign's tags `sha256-<hex>.sig`,
+//! `.att` and `.sbom`. Tags are looked up in one list of tags per repository, since to ask for each of
+//! four names per manifest would cost more requests than the images do.
+//!
+//! [referrers API]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use oci_mirror::descriptor::Descriptor;
+use oci_mirror::digest::Digest;
+use oci_mirror::reference::{Reference, RepoName, Tag};
+use oci_mirror::registry::Registry;
+use tokio::sync::OnceCell;
+use tracing::warn;
+
+use super::error::Error;
+use super::layout::Layout;
+use super::select::DigestTag;
+use super::source::{Origin, Wish};
+use super::transfer::blocking;
+
+/// How many questions about one image are under way at most.
+const PARALLEL: usize = 8;
+
+/// What cosign and the fallback of the referrers API append to `sha256-<hex>`.
+const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
+
+/// Something that belongs to a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Belonging {
+    /// How it is asked for.
+    pub(super) wish: Wish,
+    /// Its tag, if it is found by that.
+    pub(super) tag: Option<Tag>,
+}
+
+impl Belonging {
+    pub(super) fn entry(descriptor: Descriptor) -> Self {
+        Self {
+            wish: Wish::Entry(descriptor),
+            tag: None,
+        }
+    }
+
+    fn tag(tag: &Tag) -> Self {
+        Self {
+            wish: Wish::Reference(Reference::Tag(tag.clone())),
+            tag: Some(tag.clone()),
+        }
+    }
+}
+
+/// A repository of a registry, and what has been learned about it in this run.
+#[derive(Debug)]
+pub(super) struct Repository {
+    pub(super) registry: Arc<Registry>,
+    pub(super) name: RepoName,
+    digest_tags: OnceCell<Option<DigestTags>>,
+    referrers_api: OnceCell<bool>,
+}
+
+/// The tags that are named after a digest, by it.
+type DigestTags = HashMap<Digest, Vec<Tag>>;
+
+impl Repository {
+    pub(super) fn new(registry: Arc<Registry>, name: RepoName) -> Self {
+        Self {
+            registry,
+            name,
+            digest_tags: OnceCell::new(),
+            referrers_api: OnceCell::new(),
+        }
+    }
+
+    /// Tells what the list of tags says, so that it need not be asked for again.
+    pub(super) fn listed<'a>(&self, tags: impl IntoIterator<Item = &'a Tag>) {
+        // Whoever was first has seen the same list.
+        drop(self.digest_tags.set(Some(by_digest(tags))));
+    }
+
+    /// Whether there is a referrers API, as far as it was asked for in this run.
+    pub(super) fn has_referrers_api(&self) -> Option<bool> {
+        self.referrers_api.get().copied()
+    }
+
+    /// What belongs to `subject`; `api` as for [`find`].
+    async fn find(&self, subject: &Digest, api: Option<bool>) -> Result<Vec<Belonging>, Error> {
+        let mut listed = None;
+        let api = match api {
+            Some(known) => known,
+            // Whoever asks first learns both: whether there is an API, and what it lists here.
+            None => {
+                let first = async || {
+                    let answer = self.registry.referrers(&self.name, subject).await?;
+                    let api = answer.is_some();
+                    listed = answer;
+                    Ok::<_, Error>(api)
+                };
+                *self.referrers_api.get_or_try_init(first).await?
+            }
+        };
+        if api && listed.is_none() {
+            listed = self.registry.referrers(&self.name, subject).await?;
+        }
+        let listed = listed.unwrap_or_default().into_iter();
+        let mut found: Vec<_> = listed.map(Belonging::entry).collect();
+        match self.digest_tags.get_or_init(|| self.list()).await {
+            Some(tags) => {
+                let named = tags.get(subject).into_iter().flatten();
+                found.extend(named.map(Belonging::tag));
+            }
+            None => found.extend(self.guess(subject).await?),
+        }
+        Ok(found)
+    }
+
+    /// `None` if the registry does not list tags.
+    async fn list(&self) -> Option<DigestTags> {
+        match self.registry.tags(&self.name).await {
+            Ok(tags) => Some(by_digest(&tags)),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, repository = %self.name, "asking for signatures by name, since the tags are not listed");
+                None
+            }
+        }
+    }
+
+    /// The tags a manifest's belongings would have, as far as they exist.
+    async fn guess(&self, subject: &Digest) -> Result<Vec<Belonging>, Error> {
+        let mut found = Vec::new();
+        for suffix in SUFFIXES {
+            let (algorithm, hex) = (subject.algorithm(), subject.hex());
+            let Ok(tag) = format!("{algorithm}-{hex}{suffix}").parse::<Tag>() else {
+                continue;
+            };
+            let reference = Reference::Tag(tag.clone());
+            if self
+                .registry
+                .try_manifest(&self.name, &reference)
+                .await?
+                .is_some()
+            {
+                found.push(Belonging::tag(&tag));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Everything that belongs to one of `subjects`, with what it belongs to.
+///
+/// `api` is whether the source has a referrers API, when that is known from an earlier run.
+pub(super) async fn find(
+    subjects: &[Digest],
+    origin: &Origin,
+    api: Option<bool>,
+) -> Result<Vec<(Digest, Belonging)>, Error> {
+    let found: Vec<Vec<_>> = stream::iter(subjects.iter().copied())
+        .map(|subject| async move {
+            let found = match origin {
+                Origin::Registry(repository) => repository.find(&subject, api).await?,
+                Origin::Layout(layout) => of_layout(layout, subject).await?,
+            };
+            let belongings = found.into_iter().map(|belonging| (subject, belonging));
+            Ok::<_, Error>(belongings.collect())
+        })
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn of_layout(layout: &Arc<Layout>, subject: Digest) -> Result<Vec<Belonging>, Error> {
+    let layout = Arc::clone(layout);
+    Ok(blocking(move || layout.belongings(&subject)).await)
+}
+
+/// Sorts out the tags that are named after a digest.
+pub(super) fn by_digest<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> DigestTags {
+    let mut found = DigestTags::new();
+    for tag in tags {
+        if let Some(named) = DigestTag::of(tag) {
+            found.entry(named.digest).or_default().push(tag.clone());
+        }
+    }
+    found
+}

@@ -1,0 +1,386 @@
+//! The images of a run, side by side: each with what belongs to it, made visible together.
+//!
+//! A client that checks signatures must not meet an image before its signature, so an image waits for
+//! what belongs to it. What of that fails is reported by itself; the image is exported all the same,
+//! as a source whose signature cannot be read still has the image.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use oci_mirror::descriptor::Descriptor;
+use oci_mirror::digest::Digest;
+use oci_mirror::manifest::Manifest;
+use oci_mirror::reference::Tag;
+use oci_mirror::tree::writer::Image;
+use oci_mirror::tree::{RepoDir, Tree};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::age;
+use super::belongings::{self, Belonging};
+use super::error::Error;
+use super::fetch::{self, Closure};
+use super::plan::Wanted;
+use super::progress::Progress;
+use super::publish::Queue;
+use super::report::{ImageReport, Status};
+use super::run::Options;
+use super::source::Origin;
+use super::transfer::{Transfers, blocking};
+
+/// How far from an image something may be and still belong to it: the signature of an SBOM is at 2.
+const MAX_DISTANCE: usize = 4;
+
+/// Most things that belong to one image.
+const MAX_BELONGINGS: usize = 2_000;
+
+/// Everything the images of a run share.
+pub(super) struct Work {
+    transfers: Transfers,
+    /// `None` in a dry run.
+    queue: Option<Queue>,
+    tree: Option<Tree>,
+    slots: Semaphore,
+    /// Cancelled by the caller, or by the first image that finds the disk full.
+    stop: CancellationToken,
+    progress: Progress,
+    now: Option<Timestamp>,
+    kept: Mutex<HashMap<RepoDir, Kept>>,
+}
+
+/// What of a repository was found at its source in this run, and so is not to be removed.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Tags named after a digest.
+    pub(super) tags: HashSet<Tag>,
+    /// What is asked for by digest.
+    pub(super) digests: HashSet<Digest>,
+    /// Whether something could not be looked at, so that there may be more.
+    pub(super) incomplete: bool,
+}
+
+/// How an image was found.
+struct Found {
+    report: ImageReport,
+    /// To be published; `None` if it is visible, or not to be.
+    image: Option<Image>,
+    /// What others may belong to.
+    manifests: Vec<Digest>,
+}
+
+impl Work {
+    pub(super) fn new(
+        transfers: Transfers,
+        queue: Option<Queue>,
+        tree: Option<Tree>,
+        jobs: usize,
+        options: &Options,
+    ) -> Self {
+        Self {
+            transfers,
+            queue,
+            tree,
+            slots: Semaphore::new(jobs),
+            stop: options.shutdown.child_token(),
+            progress: options.progress.clone(),
+            now: options.now,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Works on all of `wanted`.
+    pub(super) async fn all(self: &Arc<Self>, wanted: Vec<Wanted>) -> Vec<ImageReport> {
+        let mut tasks = JoinSet::new();
+        for image in wanted {
+            let work = Arc::clone(self);
+            tasks.spawn(async move { work.one(image).await });
+        }
+        tasks.join_all().await.into_iter().flatten().collect()
+    }
+
+    /// Those of `orphans` that did not come along with an image.
+    pub(super) fn unclaimed(&self, orphans: Vec<Wanted>) -> Vec<Wanted> {
+        let kept = self.kept();
+        let claimed = |image: &Wanted| {
+            let (tag, kept) = (image.tag.as_ref()?, kept.get(&image.repo)?);
+            kept.tags.contains(tag).then_some(())
+        };
+        let unclaimed = orphans.into_iter().filter(|image| claimed(image).is_none());
+        unclaimed.collect()
+    }
+
+    /// What was found at the sources.
+    pub(super) fn finish(self: Arc<Self>) -> HashMap<RepoDir, Kept> {
+        std::mem::take(&mut *self.kept())
+    }
+
+    /// One image, with what belongs to it.
+    async fn one(&self, wanted: Wanted) -> Vec<ImageReport> {
+        let found = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Error::Stopped),
+            found = self.find(&wanted) => found,
+        };
+        let reports = match found {
+            Ok(found) => self.publish(found).await,
+            Err(error) => {
+                self.missed(&wanted.repo);
+                vec![self.failure(ImageReport::from(&wanted), &error)]
+            }
+        };
+        for report in &reports {
+            self.progress.done(report);
+        }
+        reports
+    }
+
+    /// Finds the image and what belongs to it; the image itself comes last.
+    async fn find(&self, wanted: &Wanted) -> Result<Vec<Found>, Error> {
+        let _slot = self.slots.acquire().await.map_err(|_| Error::Stopped)?;
+        self.keep(wanted);
+        let mut found = self.fetch(wanted).await?;
+        let mut all = Vec::new();
+        if wanted.order.referrers && found.report.status != Status::Skipped {
+            all = self.belongings(wanted, &found).await;
+        }
+        if let (Some(image), Origin::Registry(source)) = (&mut found.image, &wanted.origin) {
+            image.tag_referrers = source.has_referrers_api().map(|api| !api);
+        }
+        all.push(found);
+        Ok(all)
+    }
+
+    /// Everything that belongs to an image, and to that again.
+    async fn belongings(&self, wanted: &Wanted, image: &Found) -> Vec<Found> {
+        let mut all = Vec::new();
+        // What the tree noted when it took an image from a source without the API saves a question per
+        // repository, as long as there is nothing new to be fetched.
+        let api = match &wanted.origin {
+            Origin::Registry(source) if image.image.is_none() => {
+                let noted = wanted.held.index().has_tag_referrers();
+                source.has_referrers_api().or(noted.then_some(false))
+            }
+            _ => None,
+        };
+        let mut subjects = image.manifests.clone();
+        for _ in 0..MAX_DISTANCE {
+            let listed = match self.listed(wanted, &subjects, api).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    self.missed(&wanted.repo);
+                    let mut report = ImageReport::from(wanted);
+                    report.source = format!("what belongs to {}", wanted.source);
+                    report.tag = None;
+                    let report = self.failure(report, &error);
+                    all.push(Found::unusable(report));
+                    break;
+                }
+            };
+            subjects.clear();
+            for (subject, Belonging { wish, tag }) in listed {
+                let belonging = wanted.belonging(wish, tag, subject);
+                // Two tags of one image share what belongs to it.
+                if !self.keep(&belonging) {
+                    continue;
+                }
+                match self.fetch(&belonging).await {
+                    Ok(found) => {
+                        subjects.extend(&found.manifests);
+                        all.push(found);
+                    }
+                    Err(error) => {
+                        self.missed(&belonging.repo);
+                        let report = self.failure(ImageReport::from(&belonging), &error);
+                        all.push(Found::unusable(report));
+                    }
+                }
+            }
+            if subjects.is_empty() {
+                break;
+            }
+        }
+        all
+    }
+
+    async fn listed(
+        &self,
+        wanted: &Wanted,
+        subjects: &[Digest],
+        api: Option<bool>,
+    ) -> Result<Vec<(Digest, Belonging)>, Error> {
+        let mut listed = belongings::find(subjects, &wanted.origin, api).await?;
+        let unwanted = wanted.order.selection.exclude_tags.as_ref();
+        listed.retain(|(_, belonging)| {
+            let named = belonging.tag.as_ref().zip(unwanted);
+            !named.is_some_and(|(tag, pattern)| pattern.is_match(tag.as_str()))
+        });
+        if listed.len() > MAX_BELONGINGS {
+            return Err(Error::TooManyBelongings {
+                count: listed.len(),
+                limit: MAX_BELONGINGS,
+            });
+        }
+        Ok(listed)
+    }
+
+    async fn fetch(&self, wanted: &Wanted) -> Result<Found, Error> {
+        let mut report = ImageReport::from(wanted);
+        let platforms = wanted.platforms();
+        if let Some(present) = wanted.present()
+            && wanted.origin.current(&wanted.wish).await? == Some(present.digest)
+            && let Some(manifests) = self.has(wanted, present).await?
+        {
+            report.digest = Some(present.digest);
+            return Ok(Found::unchanged(report, manifests));
+        }
+        let manifest = wanted.origin.manifest(&wanted.wish).await?;
+        let descriptor = manifest.descriptor();
+        report.digest = Some(descriptor.digest);
+        // A registry that does not serve HEAD has told only now that nothing has moved.
+        if let Some(manifests) = self.has(wanted, &descriptor).await? {
+            return Ok(Found::unchanged(report, manifests));
+        }
+        let root = self.transfers.adopt(manifest).await?;
+        if let Some(reason) = self.too_young(&root.0, wanted).await? {
+            report.status = Status::Skipped;
+            report.error = Some(reason);
+            return Ok(Found::unusable(report));
+        }
+        let closure = fetch::closure(root, &wanted.origin, platforms, &self.transfers).await?;
+        let Closure {
+            reach,
+            manifests,
+            bytes_fetched,
+            bytes_shared,
+            platforms_left_out,
+            layers_left_out,
+        } = closure;
+        report.bytes_fetched = bytes_fetched;
+        report.bytes_shared = bytes_shared;
+        report.platforms_left_out = platforms_left_out;
+        report.layers_left_out = layers_left_out;
+        report.status = Status::Pending;
+        let image = Image {
+            repo: wanted.repo.clone(),
+            tag: wanted.tag.clone(),
+            root: descriptor,
+            reach,
+            tag_referrers: None,
+        };
+        Ok(Found {
+            report,
+            image: Some(image),
+            manifests,
+        })
+    }
+
+    /// Why the image must wait, if it must.
+    async fn too_young(
+        &self,
+        root: &Arc<Manifest>,
+        wanted: &Wanted,
+    ) -> Result<Option<String>, Error> {
+        let selection = &wanted.order.selection;
+        if selection.min_age.is_none() || wanted.is_belonging() {
+            return Ok(None);
+        }
+        let platforms = wanted.platforms();
+        let created = age::of_image(root, &wanted.origin, platforms, &self.transfers).await?;
+        if selection.is_old_enough(created, self.now.unwrap_or_else(Timestamp::now)) {
+            return Ok(None);
+        }
+        Ok(Some(match created {
+            Some(created) => format!("it is too young: it was created {created}"),
+            None => "its age is not known: it does not say when it was created".to_owned(),
+        }))
+    }
+
+    /// The manifests of an image that is visible in the tree with all that is wanted of it.
+    async fn has(
+        &self,
+        wanted: &Wanted,
+        target: &Descriptor,
+    ) -> Result<Option<Vec<Digest>>, Error> {
+        let visible = wanted.present().map(|present| present.digest);
+        let Some(tree) = self.tree.clone().filter(|_| visible == Some(target.digest)) else {
+            return Ok(None);
+        };
+        let platforms = wanted.platforms().to_vec();
+        let (target, repo) = (target.clone(), wanted.repo.clone());
+        blocking(move || fetch::complete(&target, &repo, &platforms, &tree)).await
+    }
+
+    /// Makes all visible that was found, at once; what is complete is published even when the run is
+    /// being stopped: it costs little now.
+    async fn publish(&self, found: Vec<Found>) -> Vec<ImageReport> {
+        let mut reports = Vec::new();
+        let mut images = Vec::new();
+        for Found { report, image, .. } in found {
+            images.extend(image);
+            reports.push(report);
+        }
+        let Some(queue) = self.queue.as_ref().filter(|_| !images.is_empty()) else {
+            return reports;
+        };
+        let result = queue.publish(images).await;
+        let pending = |report: &&mut ImageReport| report.status == Status::Pending;
+        for report in reports.iter_mut().filter(pending) {
+            match &result {
+                Ok(()) => report.status = Status::Exported,
+                Err(error) => *report = self.failure(report.clone(), error),
+            }
+        }
+        reports
+    }
+
+    fn failure(&self, mut report: ImageReport, error: &Error) -> ImageReport {
+        if error.is_out_of_space() && !self.stop.is_cancelled() {
+            error!(%error, "the disk is full, stopping");
+            self.stop.cancel();
+        }
+        report.status = Status::Failed;
+        report.error = Some(error.chain());
+        report
+    }
+
+    /// Notes that the source has it; `false` if that is known already.
+    fn keep(&self, wanted: &Wanted) -> bool {
+        let mut kept = self.kept();
+        let kept = kept.entry(wanted.repo.clone()).or_default();
+        match (&wanted.tag, wanted.wish.digest()) {
+            (Some(tag), _) => kept.tags.insert(tag.clone()),
+            (None, Some(digest)) => kept.digests.insert(digest),
+            (None, None) => true,
+        }
+    }
+
+    fn missed(&self, repo: &RepoDir) {
+        self.kept().entry(repo.clone()).or_default().incomplete = true;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<RepoDir, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Found {
+    fn unchanged(mut report: ImageReport, manifests: Vec<Digest>) -> Self {
+        report.status = Status::Unchanged;
+        Self {
+            report,
+            image: None,
+            manifests,
+        }
+    }
+
+    fn unusable(report: ImageReport) -> Self {
+        Self {
+            report,
+            image: None,
+            manifests: Vec::new(),
+        }
+    }
+}
