@@ -175,7 +175,8 @@ impl FromStr for Reference {
 }
 
 /// The host, and port if any, of a registry: `registry.example:5000`, `[::1]:5000`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RegistryHost(Box<str>);
 
 text_newtype!(RegistryHost);

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::{Exit, told};
+use crate::exit::{self, Exit, told};
 use crate::export::Report;
 use crate::say::say;
 use crate::{list, serve, verify};
@@ -96,15 +96,19 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Export(arguments) => {
             let json = arguments.json;
-            let report = match export(*arguments).await {
+            let (report, exit) = match export(*arguments).await {
+                Ok(report) => {
+                    let exit = report.exit();
+                    (report, exit)
+                }
                 Err(error) if json => {
                     say(format_args!("error: {error:#}"));
-                    Report::untried(&error)
+                    (Report::untried(&error), exit::of(&error))
                 }
-                report => report?,
+                Err(error) => return Err(error),
             };
             let printed = if json { print_json(&report) } else { Ok(()) };
-            told(printed, report.exit())
+            told(printed, exit)
         }
         Command::Verify(arguments) => {
             let report =

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use crate::export::config;
 use crate::say::say;
 
 /// How a command ended.
@@ -14,7 +15,9 @@ pub enum Exit {
     Fine,
     /// 1: nothing was achieved.
     Failed,
-    /// 3: the tree was checked and damage was found. (2 is wrong usage, told by the parser.)
+    /// 2: wrong usage, most of which the parser tells.
+    Usage,
+    /// 3: the tree was checked and damage was found.
     Damage,
     /// 4: some images failed, the rest was exported.
     Partial,
@@ -25,6 +28,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Fine => 0,
             Exit::Failed => 1,
+            Exit::Usage => 2,
             Exit::Damage => 3,
             Exit::Partial => 4,
         })
@@ -37,10 +41,24 @@ pub fn report(result: anyhow::Result<Exit>) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             say(format_args!("error: {error:#}"));
-            Exit::Failed.into()
+            of(&error).into()
         }
     }
 }
+
+/// The status a command that could not be run ends with.
+pub(crate) fn of(error: &anyhow::Error) -> Exit {
+    if error.is::<Usage>() || error.is::<config::Error>() {
+        Exit::Usage
+    } else {
+        Exit::Failed
+    }
+}
+
+/// Wrong usage that the parser of arguments cannot tell.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub &'static str);
 
 /// The status of a command whose result was to be `printed`.
 ///

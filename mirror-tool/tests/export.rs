@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use fake_registry::{Auth, FakeRegistry, Fault, descriptor};
 use mirror_tool::exit::Exit;
 use mirror_tool::export::report::{ImageReport, Status};
-use mirror_tool::export::{self, Options, Report};
+use mirror_tool::export::source::Source;
+use mirror_tool::export::{self, Options, Order, Report};
 use mirror_tool::{list, serve, verify};
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::media_type::MediaType;
@@ -56,7 +57,7 @@ impl Bench {
         });
         Options {
             tree: self.tree(),
-            sources: sources.collect(),
+            orders: sources.map(|source: Source| Order::from(source)).collect(),
             connection: client::Options {
                 plain_http: true,
                 read_timeout: Duration::from_secs(2),
@@ -576,7 +577,7 @@ async fn tags_come_over_many_pages_and_may_be_none() {
         .registry
         .manifest("empty", None, &MediaType::OCI_INDEX, String::new());
     let mut options = bench.options(&["/a", "/empty"]);
-    options.filter.exclude_tags = Some(regex::Regex::new(r"\.[01]$").unwrap());
+    options.orders[0].selection.exclude_tags = Some(regex::Regex::new(r"\.[01]$").unwrap());
     let report = export::run(options).await.unwrap();
     assert_eq!((report.totals.exported, report.totals.failed), (8, 1));
     assert_eq!(bench.registry.count("GET", "/v2/a/tags/list"), 4);
@@ -732,7 +733,7 @@ async fn an_index_is_kept_whole_and_platforms_are_left_out_of_its_closure() {
         &[(amd, "linux/amd64"), (arm, "linux/arm64"), (inner, "")],
     );
     let mut options = bench.options(&["/a"]);
-    options.platforms = vec!["linux/amd64".parse().unwrap()];
+    options.orders[0].platforms = vec!["linux/amd64".parse().unwrap()];
     let report = export::run(options).await.unwrap();
     // The nested index has nothing for the platform, which is no reason to do without the rest.
     bench.sound(&report);
@@ -745,7 +746,7 @@ async fn an_index_is_kept_whole_and_platforms_are_left_out_of_its_closure() {
         &[(amd, "linux/amd64"), (arm, "linux/arm64")],
     );
     let mut options = bench.options(&["/a"]);
-    options.platforms = vec!["linux/amd64".parse().unwrap()];
+    options.orders[0].platforms = vec!["linux/amd64".parse().unwrap()];
     let report = export::run(options).await.unwrap();
     bench.sound(&report);
     assert_eq!(only(&report).platforms_left_out, 1);
@@ -773,7 +774,7 @@ async fn what_another_repository_holds_is_not_taken_for_its_own() {
     let report = bench.export(&["/whole"]).await;
     bench.sound(&report);
     let mut options = bench.options(&["/part"]);
-    options.platforms = vec!["linux/amd64".parse().unwrap()];
+    options.orders[0].platforms = vec!["linux/amd64".parse().unwrap()];
     let report = export::run(options).await.unwrap();
     // The tree has the other platform, for the other repository; that is no damage here.
     bench.sound(&report);
@@ -943,7 +944,9 @@ async fn names_that_collide_are_refused() {
     bench.registry.image("one", Some("1"), &[b"one"]);
     bench.registry.image("two", Some("1"), &[b"two"]);
     let mut options = bench.options(&["/one:1", "/two:1", "/one:1"]);
-    options.dest_name = Some("both".parse().unwrap());
+    for order in &mut options.orders {
+        order.dest_name = Some("both".parse().unwrap());
+    }
     let report = export::run(options).await.unwrap();
     assert_eq!((report.totals.exported, report.totals.failed), (1, 1));
     let error = report.failures().next().unwrap().error.as_deref().unwrap();
@@ -1037,7 +1040,7 @@ async fn a_layout_is_copied_and_what_is_damaged_in_it_is_not() {
     let third = bench.dir.path().join("third");
     let mut options = bench.options(&[&source]);
     options.tree.clone_from(&third);
-    options.dest_name = Some("renamed/a".parse().unwrap());
+    options.orders[0].dest_name = Some("renamed/a".parse().unwrap());
     let report = export::run(options).await.unwrap();
     assert_eq!((report.totals.exported, report.totals.failed), (1, 1));
     let error = report.failures().next().unwrap().error.as_deref().unwrap();
@@ -1070,7 +1073,7 @@ async fn an_entry_of_a_layout_without_a_tag_fails_alone_or_is_kept_by_digest() {
     assert_eq!(report.exit(), Exit::Partial);
     let error = report.failures().next().unwrap().error.as_deref().unwrap();
     assert!(error.contains("feature/x"), "{error}");
-    options.filter.tags = Some(regex::Regex::new("^1$").unwrap());
+    options.orders[0].selection.tags = Some(regex::Regex::new("^1$").unwrap());
     assert_eq!(export::run(options).await.unwrap().exit(), Exit::Fine);
 
     let mut index: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -1,9 +1,11 @@
 //! The arguments of `mirror-tool export`.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use clap::Args;
 use oci_mirror::age::Age;
 use oci_mirror::platform::Platform;
@@ -14,12 +16,12 @@ use oci_mirror::registry::retry::Retry;
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
-use crate::export::Options;
-use crate::export::order::Order;
+use crate::exit::Usage;
+use crate::export::config::{Config, ConfiguredSource, Connection, Options as Choices};
 use crate::export::progress::Progress;
-use crate::export::select::Selection;
 use crate::export::source::Source;
 use crate::export::version::VersionRange;
+use crate::export::{Options, Order};
 
 #[derive(Debug, Args)]
 #[expect(
@@ -28,12 +30,15 @@ use crate::export::version::VersionRange;
 )]
 pub(super) struct Export {
     /// Directory of the tree; made if it is not there.
-    #[arg(long, value_name = "DIR")]
-    tree: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    tree: Option<PathBuf>,
+    /// TOML file of sources and their options; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where images come from; without a tag, all tags of it.
     #[arg(
         value_name = "SOURCE",
-        required = true,
+        required_unless_present = "config",
         help = "[docker://]HOST[:PORT]/NAME[:TAG|@DIGEST] or oci:DIR[:REF]; without a tag, all tags"
     )]
     sources: Vec<Source>,
@@ -98,52 +103,113 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn options(self, shutdown: CancellationToken) -> anyhow::Result<Options> {
-        let tls_ca = match &self.tls_ca {
-            None => None,
-            Some(path) => Some(
-                std::fs::read(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?
-                    .into(),
-            ),
+        let config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
         };
-        let retry = Retry::default();
-        let connection = client::Options {
-            plain_http: self.plain_http,
-            tls_ca,
-            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
-            retry: Retry {
-                retries: self.retries.map_or(retry.retries, usize::from),
-                ..retry
-            },
-            ..client::Options::default()
+        let Some(tree) = self.tree.clone().or_else(|| config.tree.clone()) else {
+            return Err(Usage("no tree is named: use --tree, or `tree` in the file").into());
         };
-        let selection = Selection {
-            tags: self.tags,
-            exclude_tags: self.exclude_tags,
-            semver: self.semver,
-            latest: self.latest,
-            min_age: self.min_age.map(Into::into),
-        };
-        let order = |source| Order {
-            source,
-            selection: selection.clone(),
-            platforms: self.platforms.clone(),
-            dest_name: self.dest_name.clone(),
-            referrers: !self.no_referrers,
-            prune: self.prune,
-        };
+        let orders = self.orders(&config);
+        if orders.is_empty() {
+            return Err(Usage("no source is named, neither here nor in the file").into());
+        }
+        let connection = self.connection(&config)?;
+        let mut connections = HashMap::new();
+        for (host, own) in &config.registries {
+            connections.insert(host.clone(), special(&connection, own)?);
+        }
+        let authfile = self.authfile.as_ref().or(config.authfile.as_ref());
         let defaults = Options::default();
         Ok(Options {
-            tree: self.tree,
-            orders: self.sources.into_iter().map(order).collect(),
-            jobs: self.jobs.map_or(defaults.jobs, usize::from),
+            tree,
+            orders,
+            module: config.module,
+            jobs: self.jobs.or(config.jobs).map_or(defaults.jobs, usize::from),
             dry_run: self.dry_run,
             accept_shrink: self.accept_shrink,
             connection,
-            credentials: Credentials::load(self.authfile.as_deref())?,
+            connections,
+            credentials: Credentials::load(authfile.map(PathBuf::as_path))?,
             progress: Progress::for_stderr(),
             shutdown,
             ..defaults
         })
     }
+
+    /// The sources of the file, then those of the command line.
+    fn orders(&self, config: &Config) -> Vec<Order> {
+        let flags = self.choices();
+        let configured = config.sources.iter().map(|source| {
+            let choices = flags.clone().over(&config.options_of(source));
+            order(source.from.clone(), choices)
+        });
+        let named = self.sources.iter().map(|source| {
+            let source = ConfiguredSource {
+                from: source.clone(),
+                options: flags.clone(),
+            };
+            let choices = config.options_of(&source);
+            order(source.from, choices)
+        });
+        configured.chain(named).collect()
+    }
+
+    /// What the flags say of every source.
+    fn choices(&self) -> Choices {
+        Choices {
+            tags: self.tags.clone(),
+            exclude_tags: self.exclude_tags.clone(),
+            semver: self.semver.clone(),
+            latest: self.latest,
+            min_age: self.min_age,
+            platforms: (!self.platforms.is_empty()).then(|| self.platforms.clone()),
+            dest_name: self.dest_name.clone(),
+            referrers: self.no_referrers.then_some(false),
+            prune: self.prune.then_some(true),
+        }
+    }
+
+    fn connection(&self, config: &Config) -> anyhow::Result<client::Options> {
+        let retry = Retry::default();
+        let retries = self.retries.or(config.retries);
+        Ok(client::Options {
+            plain_http: self.plain_http,
+            tls_ca: self.tls_ca.as_deref().map(read).transpose()?,
+            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
+            retry: Retry {
+                retries: retries.map_or(retry.retries, usize::from),
+                ..retry
+            },
+            ..client::Options::default()
+        })
+    }
+}
+
+fn order(source: Source, choices: Choices) -> Order {
+    Order {
+        source,
+        selection: choices.selection(),
+        platforms: choices.platforms.unwrap_or_default(),
+        dest_name: choices.dest_name,
+        referrers: choices.referrers.unwrap_or(true),
+        prune: choices.prune.unwrap_or(false),
+    }
+}
+
+/// How a registry is talked to that the file has a table for.
+fn special(general: &client::Options, own: &Connection) -> anyhow::Result<client::Options> {
+    let mut options = general.clone();
+    // A flag that was given holds for all of them.
+    options.plain_http |= own.plain_http.unwrap_or(false);
+    options.insecure_skip_tls_verify |= own.insecure_skip_tls_verify.unwrap_or(false);
+    if let (None, Some(path)) = (&general.tls_ca, &own.tls_ca) {
+        options.tls_ca = Some(read(path)?);
+    }
+    Ok(options)
+}
+
+fn read(path: &Path) -> anyhow::Result<Bytes> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(bytes.into())
 }

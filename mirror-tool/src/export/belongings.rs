@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::error::Error;
 use super::layout::Layout;
-use super::select::DigestTag;
+use super::select::{DigestTag, Subject};
 use super::source::{Origin, Wish};
 use super::transfer::blocking;
 
@@ -65,7 +65,7 @@ pub(super) struct Repository {
 }
 
 /// The tags that are named after a digest, by it.
-type DigestTags = HashMap<Digest, Vec<Tag>>;
+type DigestTags = HashMap<Subject, Vec<Tag>>;
 
 impl Repository {
     pub(super) fn new(registry: Arc<Registry>, name: RepoName) -> Self {
@@ -111,7 +111,7 @@ impl Repository {
         let mut found: Vec<_> = listed.map(Belonging::entry).collect();
         match self.digest_tags.get_or_init(|| self.list()).await {
             Some(tags) => {
-                let named = tags.get(subject).into_iter().flatten();
+                let named = tags.get(&Subject::from(subject)).into_iter().flatten();
                 found.extend(named.map(Belonging::tag));
             }
             None => found.extend(self.guess(subject).await?),
@@ -135,8 +135,7 @@ impl Repository {
     async fn guess(&self, subject: &Digest) -> Result<Vec<Belonging>, Error> {
         let mut found = Vec::new();
         for suffix in SUFFIXES {
-            let (algorithm, hex) = (subject.algorithm(), subject.hex());
-            let Ok(tag) = format!("{algorithm}-{hex}{suffix}").parse::<Tag>() else {
+            let Ok(tag) = format!("{}{suffix}", Subject::from(subject)).parse::<Tag>() else {
                 continue;
             };
             let reference = Reference::Tag(tag.clone());
@@ -186,7 +185,7 @@ pub(super) fn by_digest<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> DigestTa
     let mut found = DigestTags::new();
     for tag in tags {
         if let Some(named) = DigestTag::of(tag) {
-            found.entry(named.digest).or_default().push(tag.clone());
+            found.entry(named.subject).or_default().push(tag.clone());
         }
     }
     found

@@ -18,7 +18,7 @@ use oci_mirror::tree::index::{self, RepoIndex};
 use tokio::io::AsyncReadExt as _;
 
 use super::belongings::Belonging;
-use super::select::DigestTag;
+use super::select::{DigestTag, Subject};
 use super::source::Wish;
 
 /// How much of a blob is read at once.
@@ -29,7 +29,7 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Layout {
     dir: PathBuf,
     index: RepoIndex,
-    belongings: OnceLock<HashMap<Digest, Vec<Belonging>>>,
+    belongings: OnceLock<HashMap<Subject, Vec<Belonging>>>,
 }
 
 impl Layout {
@@ -88,21 +88,21 @@ impl Layout {
     /// after it.
     pub(super) fn belongings(&self, subject: &Digest) -> Vec<Belonging> {
         let all = self.belongings.get_or_init(|| self.all_belongings());
-        all.get(subject).cloned().unwrap_or_default()
+        all.get(&Subject::from(subject)).cloned().unwrap_or_default()
     }
 
-    fn all_belongings(&self) -> HashMap<Digest, Vec<Belonging>> {
-        let mut found: HashMap<Digest, Vec<Belonging>> = HashMap::new();
+    fn all_belongings(&self) -> HashMap<Subject, Vec<Belonging>> {
+        let mut found: HashMap<Subject, Vec<Belonging>> = HashMap::new();
         for entry in self.index.entries() {
             let tag = entry.ref_name().and_then(tag_of);
             let subject = match &tag {
-                Some(tag) => DigestTag::of(tag).map(|named| named.digest),
+                Some(tag) => DigestTag::of(tag).map(|named| named.subject),
                 None if entry.ref_name().is_some() => None,
                 // What cannot be read says of nothing that it belongs there.
                 None => self
                     .manifest(entry)
                     .ok()
-                    .and_then(|manifest| Some(manifest.subject()?.digest)),
+                    .and_then(|manifest| Some(Subject::from(&manifest.subject()?.digest))),
             };
             if let Some(subject) = subject {
                 let wish = Wish::Entry(entry.clone());

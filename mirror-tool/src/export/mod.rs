@@ -10,6 +10,7 @@
 //! One bad image never stops the others. What does stop the run is a disk that is full and the
 //! signal to stop; either leaves a tree in which every visible tag is complete.
 
+pub mod config;
 pub mod order;
 pub mod progress;
 pub mod report;

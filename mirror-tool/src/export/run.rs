@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use oci_mirror::reference::RegistryHost;
 use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
+use oci_mirror::tree::path::Module;
 use oci_mirror::tree::{Tree, TreeWriter};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ use super::work::Work;
 pub struct Options {
     /// The tree; it is made if it is not there.
     pub tree: PathBuf,
+    /// The name of the tree's file list, instead of the one it has.
+    pub module: Option<Module>,
     /// Where images come from, and which.
     pub orders: Vec<Order>,
     /// How many images to work on at once.
@@ -55,6 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             tree: PathBuf::new(),
+            module: None,
             orders: Vec::new(),
             jobs: 4,
             dry_run: false,

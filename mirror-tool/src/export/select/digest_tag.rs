@@ -5,26 +5,33 @@
 //! and `.sbom`. Such a tag says nothing by itself. It is exported because, and only if, the manifest
 //! it names is.
 //!
+//! A whole sha512 digest would be longer than a tag may be: the specification cuts what stands behind
+//! the algorithm to 64 digits. A digest can therefore not be had back from its tag, and what belongs
+//! together is found the other way round: a [`Subject`] is made of either.
+//!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema
 
 use std::fmt;
 
-use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::digest::{Algorithm, Digest, Hex};
 use oci_mirror::reference::Tag;
 
-/// A tag of the form `sha256-<hex>` or `sha256-<hex>.<suffix>`; sha512 likewise.
+/// A tag of the form `sha256-<hex>` or `sha256-<hex>.<suffix>`; sha512 likewise, cut to 64 digits.
 ///
 /// ```
-/// use mirror_tool::export::select::DigestTag;
-/// let tag = format!("sha256-{}.sig", "0".repeat(64)).parse().unwrap();
-/// let belongs = DigestTag::of(&tag).unwrap();
-/// assert_eq!(belongs.suffix.as_deref(), Some("sig"));
-/// assert_eq!(belongs.to_string(), tag.to_string());
+/// use mirror_tool::export::select::{DigestTag, Subject};
+/// use oci_mirror::digest::Algorithm;
+/// let manifest = Algorithm::Sha256.digest(b"{}");
+/// let fallback = Subject::from(&manifest);
+/// let tag = format!("{fallback}.sig").parse().unwrap();
+/// let signature = DigestTag::of(&tag).unwrap();
+/// assert_eq!(signature.subject, fallback);
+/// assert_eq!(signature.suffix.as_deref(), Some("sig"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DigestTag {
     /// The manifest it belongs to.
-    pub digest: Digest,
+    pub subject: Subject,
     /// What stands behind the dot: `sig`, `att`, `sbom`; nothing for the index of referrers.
     pub suffix: Option<Box<str>>,
 }
@@ -37,29 +44,59 @@ impl DigestTag {
 
     /// The same for a name that may be no tag, such as that of an entry of a layout.
     pub(super) fn parse(name: &str) -> Option<Self> {
-        let (algorithm, rest) = name.split_once('-')?;
-        let (hex, suffix) = match rest.split_once('.') {
+        let (subject, suffix) = match name.split_once('.') {
             Some((_, "")) => return None,
-            Some((hex, suffix)) => (hex, Some(suffix.into())),
-            None => (rest, None),
+            Some((subject, suffix)) => (subject, Some(suffix.into())),
+            None => (name, None),
         };
-        let algorithm = Algorithm::ALL.into_iter().find(|a| a.name() == algorithm)?;
-        // Most tags are ordinary; making an error for each would cost more than looking.
-        if hex.len() != algorithm.hex_len() {
-            return None;
-        }
-        let digest = Digest::from_parts(algorithm, hex).ok()?;
-        Some(Self { digest, suffix })
+        let subject = Subject::parse(subject)?;
+        Some(Self { subject, suffix })
     }
 }
 
 impl fmt::Display for DigestTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.digest.algorithm(), self.digest.hex())?;
         match &self.suffix {
-            Some(suffix) => write!(f, ".{suffix}"),
-            None => Ok(()),
+            Some(suffix) => write!(f, "{}.{suffix}", self.subject),
+            None => self.subject.fmt(f),
         }
+    }
+}
+
+/// The digest of a manifest as far as a tag can name it; shown, the tag of its referrers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    algorithm: Algorithm,
+    /// The first 64 hexadecimal digits.
+    start: [u8; 32],
+}
+
+impl Subject {
+    fn parse(text: &str) -> Option<Self> {
+        let (algorithm, hex) = text.split_once('-')?;
+        let algorithm = Algorithm::ALL.into_iter().find(|a| a.name() == algorithm)?;
+        // Of a sha512 digest too, this is what is left of it.
+        match Digest::from_parts(Algorithm::Sha256, hex) {
+            Ok(Digest::Sha256(start)) => Some(Self { algorithm, start }),
+            _ => None,
+        }
+    }
+}
+
+impl From<&Digest> for Subject {
+    fn from(digest: &Digest) -> Self {
+        let mut start = [0; 32];
+        start.copy_from_slice(&digest.as_bytes()[..32]);
+        Self {
+            algorithm: digest.algorithm(),
+            start,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.algorithm, Hex(&self.start))
     }
 }
 
@@ -70,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_digests_make_a_digest_tag() {
+    fn only_whole_subjects_make_a_digest_tag() {
         let hex = "0123456789abcdef".repeat(4);
         let digest: Digest = format!("sha256:{hex}").parse().unwrap();
         for (name, expected) in [
@@ -80,15 +117,15 @@ mod tests {
             (format!("sha256-{hex}."), None),
             (format!("sha256-{hex}-sig"), None),
             (format!("sha256-{}", &hex[1..]), None),
+            (format!("sha256-{hex}0"), None),
             (format!("sha256-{}", hex.to_uppercase()), None),
             (format!("sha1-{hex}"), None),
-            (format!("sha512-{hex}"), None),
             (format!("sha256:{hex}"), None),
             ("sha256-".to_owned(), None),
             ("latest".to_owned(), None),
         ] {
             let expected = expected.map(|suffix: Option<&str>| DigestTag {
-                digest,
+                subject: Subject::from(&digest),
                 suffix: suffix.map(Into::into),
             });
             assert_eq!(DigestTag::parse(&name), expected, "{name}");
@@ -96,17 +133,22 @@ mod tests {
     }
 
     #[test]
-    fn a_sha512_tag_is_cut_to_what_a_tag_may_hold() {
-        // 7 + 128 characters are no tag; what registries would keep cannot be taken for a digest.
-        let name = format!("sha512-{}", "0".repeat(128));
-        assert!(name.parse::<Tag>().is_err());
-        assert!(DigestTag::parse(&name[..128]).is_none());
-        assert!(DigestTag::parse(&name).is_some());
+    fn a_sha512_digest_is_cut_to_what_a_tag_may_hold() {
+        let digest = Algorithm::Sha512.digest(b"{}");
+        let subject = Subject::from(&digest);
+        let tag: Tag = format!("{subject}.att").parse().unwrap();
+        assert_eq!(tag.as_str().len(), "sha512-.att".len() + 64);
+        assert_eq!(DigestTag::of(&tag).unwrap().subject, subject);
+        let whole = format!("sha512-{}", digest.hex());
+        assert!(whole.parse::<Tag>().is_err());
+        assert_ne!(subject, Subject::from(&Algorithm::Sha256.digest(b"{}")));
     }
 
     proptest! {
         #[test]
-        fn a_digest_tag_is_shown_as_it_was_written(name in "sha256-[0-9a-f]{64}(\\.[a-z.]{1,5})?|.{0,80}") {
+        fn a_digest_tag_is_shown_as_it_was_written(
+            name in "sha(256|512)-[0-9a-f]{64}(\\.[a-z.]{1,5})?|.{0,80}"
+        ) {
             if let Some(tag) = DigestTag::parse(&name) {
                 prop_assert_eq!(tag.to_string(), name);
             }

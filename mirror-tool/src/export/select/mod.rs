@@ -20,7 +20,7 @@ use super::version::{TagVersion, VersionRange};
 pub mod created;
 pub mod digest_tag;
 
-pub use digest_tag::DigestTag;
+pub use digest_tag::{DigestTag, Subject};
 
 /// Which tags are wanted of a source that names none. The default wants all.
 ///
