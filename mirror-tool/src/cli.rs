@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use oci_mirror::platform::Platform;
 use oci_mirror::reference::RepoName;
 use oci_mirror::registry::client;
@@ -19,7 +20,7 @@ use crate::export::progress::Progress;
 use crate::export::report::Report;
 use crate::export::source::Source;
 use crate::say::say;
-use crate::{export, list, serve, verify};
+use crate::{export, list, manual, serve, verify};
 
 /// Make, check and list trees of container images for a mirror network.
 #[derive(Debug, Parser)]
@@ -42,6 +43,17 @@ enum Command {
     List(List),
     /// Hand the tree out as a static mirror would, for trying things out.
     Serve(Serve),
+    /// Write what a shell needs to complete this command line to standard output.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual: the page of the program to standard output, or all pages into a directory.
+    Man {
+        /// Directory for a page of the program and one of each subcommand; made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +209,18 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             until_stopped(shutdown.clone(), mirror.run(shutdown)).await;
             Ok(Exit::Fine)
         }
+        Command::Completions { shell } => {
+            let script = manual::completions(Cli::command(), shell);
+            told(print(&script), Exit::Fine)
+        }
+        Command::Man { dir: Some(dir) } => {
+            manual::write_pages(Cli::command(), &dir)?;
+            Ok(Exit::Fine)
+        }
+        Command::Man { dir: None } => {
+            let main = manual::pages(Cli::command()).swap_remove(0);
+            told(print(&main.roff), Exit::Fine)
+        }
     }
 }
 
@@ -293,8 +317,6 @@ fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
