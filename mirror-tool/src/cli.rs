@@ -5,14 +5,15 @@ mod export;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{self, Exit, told};
 use crate::export::Report;
 use crate::say::say;
-use crate::{list, serve, verify};
+use crate::{list, manual, serve, verify};
 use export::Export;
 
 /// Make, check and list trees of container images for a mirror network.
@@ -36,6 +37,17 @@ enum Command {
     List(List),
     /// Hand the tree out as a static mirror would, for trying things out.
     Serve(Serve),
+    /// Write what a shell needs to complete this command line to standard output.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual: the page of the program to standard output, or all pages into a directory.
+    Man {
+        /// Directory for a page of the program and one of each subcommand; made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +152,18 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             until_stopped(shutdown.clone(), mirror.run(shutdown)).await;
             Ok(Exit::Fine)
         }
+        Command::Completions { shell } => {
+            let script = manual::completions(Cli::command(), shell);
+            told(print(&script), Exit::Fine)
+        }
+        Command::Man { dir: Some(dir) } => {
+            manual::write_pages(Cli::command(), &dir)?;
+            Ok(Exit::Fine)
+        }
+        Command::Man { dir: None } => {
+            let main = manual::pages(Cli::command()).swap_remove(0);
+            told(print(&main.roff), Exit::Fine)
+        }
     }
 }
 
@@ -196,8 +220,6 @@ fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

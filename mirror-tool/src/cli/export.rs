@@ -17,7 +17,7 @@ use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Usage;
-use crate::export::config::{Config, ConfiguredSource, Connection, Options as Choices};
+use crate::export::config::{Config, ConfiguredSource, Connection, PerSource as Choices};
 use crate::export::progress::Progress;
 use crate::export::source::Source;
 use crate::export::version::VersionRange;

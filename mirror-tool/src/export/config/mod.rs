@@ -2,7 +2,7 @@
 //!
 //! For timers and pipelines, where a command line would be a page long. Everything in it is optional;
 //! what the command line says wins. An option is looked for in the `[[source]]`, then in
-//! `[defaults]`; [`Options::over`] is that rule, and flags are one more layer of it on top.
+//! `[defaults]`; [`PerSource::over`] is that rule, and flags are one more layer of it on top.
 //!
 //! What is wrong is said before anything is fetched, in one line with the file and the place. A
 //! misspelt key is wrong: silently exporting more than was meant fills disks. Relative paths are
@@ -56,7 +56,7 @@ pub struct Config {
     #[serde(deserialize_with = "value::some_parsed")]
     pub module: Option<Module>,
     /// Options of every source that does not say otherwise.
-    pub defaults: Options,
+    pub defaults: PerSource,
     /// Where images come from, in the order of the file.
     #[serde(rename = "source")]
     pub sources: Vec<ConfiguredSource>,
@@ -72,13 +72,13 @@ pub struct ConfiguredSource {
     /// Where the images are.
     pub from: Source,
     /// What it says about them.
-    pub options: Options,
+    pub options: PerSource,
 }
 
 /// Options of one source; `None` leaves the decision to the layer below.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Options {
+pub struct PerSource {
     /// Only tags this matches somewhere.
     #[serde(deserialize_with = "value::some_parsed")]
     pub tags: Option<Regex>,
@@ -169,16 +169,16 @@ impl Config {
     }
 
     /// What goes for a source: its own options, else the defaults, else what stands at the top.
-    pub fn options_of(&self, source: &ConfiguredSource) -> Options {
-        let top = Options {
+    pub fn options_of(&self, source: &ConfiguredSource) -> PerSource {
+        let top = PerSource {
             prune: self.prune,
-            ..Options::default()
+            ..PerSource::default()
         };
         source.options.clone().over(&self.defaults).over(&top)
     }
 }
 
-impl Options {
+impl PerSource {
     /// These options, and those of `below` where these say nothing.
     #[must_use]
     pub fn over(self, below: &Self) -> Self {
@@ -210,7 +210,7 @@ impl Options {
     }
 }
 
-/// `[[source]]` as it is written: [`Options`] with `from` beside them. They are listed again because
+/// `[[source]]` as it is written: [`PerSource`] with `from` beside them. They are listed again because
 /// serde cannot flatten a structure and refuse unknown keys at once.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -235,7 +235,7 @@ impl From<SourceTable> for ConfiguredSource {
     fn from(table: SourceTable) -> Self {
         Self {
             from: table.from,
-            options: Options {
+            options: PerSource {
                 tags: table.tags,
                 exclude_tags: table.exclude_tags,
                 semver: table.semver,

@@ -114,16 +114,16 @@ fn the_nearest_layer_wins() {
         prune = false
         "#,
     );
-    let flags = Options {
+    let flags = PerSource {
         dest_name: Some("flag".parse().unwrap()),
-        ..Options::default()
+        ..PerSource::default()
     };
     let of = |source: usize| {
         flags
             .clone()
             .over(&config.options_of(&config.sources[source]))
     };
-    let tags = |options: &Options| options.tags.as_ref().map(|tags| tags.as_str().to_owned());
+    let tags = |options: &PerSource| options.tags.as_ref().map(|tags| tags.as_str().to_owned());
     assert_eq!(tags(&of(0)).as_deref(), Some("source"));
     assert_eq!(tags(&of(1)).as_deref(), Some("default"));
     assert_eq!(of(1).dest_name, flags.dest_name);

@@ -38,7 +38,7 @@ pub fn of_config(config: &[u8]) -> Option<Timestamp> {
 }
 
 /// The creation time of an image: of the manifest if it has one, else of the config.
-pub fn created(annotations: &BTreeMap<String, String>, config: &[u8]) -> Option<Timestamp> {
+pub fn of_image(annotations: &BTreeMap<String, String>, config: &[u8]) -> Option<Timestamp> {
     of_annotations(annotations).or_else(|| of_config(config))
 }
 
@@ -74,7 +74,7 @@ mod tests {
                 "2024-01-05T10:00:00Z".parse().ok(),
             ),
         ] {
-            assert_eq!(created(&annotations, config), expected, "{annotations:?}");
+            assert_eq!(of_image(&annotations, config), expected, "{annotations:?}");
         }
     }
 

@@ -9,9 +9,9 @@ use std::fmt;
 
 use semver::{BuildMetadata, Prerelease, Version};
 
-pub mod range;
+mod range;
 
-pub use range::VersionRange;
+pub use range::{InvalidRange, VersionRange};
 
 /// What a tag says as a version.
 ///

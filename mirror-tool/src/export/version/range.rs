@@ -7,7 +7,8 @@
 //! To skopeo it is `1.2.x`, to regsync 1.2.0 alone; nobody who mirrors tags means 1.9 by it.
 //!
 //! Pre-releases match as cargo and npm have it: only where a comparator of the same three numbers
-//! names one, so `>=1.2.0-rc.1` takes 1.2.0-rc.2 and never 1.3.0-rc.1.
+//! names one, so `>=1.2.0-rc.1` takes 1.2.0-rc.2 and never 1.3.0-rc.1. skopeo would take both;
+//! whoever asks for the candidates of one release should not get those of the next.
 
 use std::fmt;
 use std::str::FromStr;
@@ -199,7 +200,7 @@ impl Partial {
             .iter()
             .map(|part| number(part))
             .collect::<Option<Vec<_>>>()?;
-        if parts.len() > 3 || !parts[fixed..].iter().all(|part| open(part)) {
+        if parts.len() > 3 || !parts[fixed..].iter().all(open) {
             return None;
         }
         if !pre.is_empty() {
