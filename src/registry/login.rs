@@ -294,4 +294,39 @@ mod tests {
         let error = chosen(&["Bearer realm=\"x"]).unwrap_err().to_string();
         assert!(error.contains("Bearer realm"), "{error}");
     }
+
+    #[tokio::test]
+    async fn no_login_leaves_an_encrypted_registry_for_a_plain_service() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"{"auths":{"q.io":{"auth":"dTpw"}}}"#).unwrap();
+        let credentials = Credentials::load(Some(file.path())).unwrap();
+        // Nothing listens on port 1.
+        let challenge = Challenge::Bearer {
+            realm: "http://127.0.0.1:1/token".to_owned(),
+            service: None,
+            scope: None,
+        };
+        for (credentials, plain_http, refused) in [
+            (credentials.clone(), false, true),
+            (credentials, true, false),
+            (Credentials::none(), false, false),
+        ] {
+            let mut options = Options {
+                plain_http,
+                ..Options::default()
+            };
+            options.retry.retries = 0;
+            let gate = Gate::new("q.io".parse().unwrap(), options, Arc::new(credentials));
+            let name = "a".parse().unwrap();
+            let failure = gate.log_in(&name, challenge.clone()).await.unwrap_err();
+            let Failure::Token(error) = failure else {
+                panic!("{failure:?}")
+            };
+            assert_eq!(
+                matches!(*error, token::Error::Plain { .. }),
+                refused,
+                "{error}"
+            );
+        }
+    }
 }

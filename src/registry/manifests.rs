@@ -1,5 +1,6 @@
 //! Manifests: what a tag points at, and the document itself.
 
+use http::{Method, StatusCode, header};
 
 use super::client::Registry;
 use super::error::{Error, Subject};
