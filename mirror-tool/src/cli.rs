@@ -86,8 +86,7 @@ impl Cli {
         let level = match self.verbose {
             0 => "warn",
             1 => "info",
-            // The token service's answers, which that crate shows at this level, are for nobody's eyes.
-            _ => "debug,oci_client=info",
+            _ => "debug",
         };
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));

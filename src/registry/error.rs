@@ -1,14 +1,13 @@
 //! Why a registry's answer could not be had or could not be used.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
-use jiff::fmt::rfc2822::DateTimeParser;
+use http::StatusCode;
 
 use super::credentials;
 use crate::digest::Digest;
-use crate::excerpt::Excerpt;
 use crate::manifest;
 use crate::reference::{Reference, RegistryHost, RepoName};
 
@@ -19,6 +18,8 @@ pub enum Subject {
     Tags(RepoName),
     /// One manifest.
     Manifest(RepoName, Reference),
+    /// What refers to one manifest.
+    Referrers(RepoName, Digest),
     /// One blob.
     Blob(RepoName, Digest),
 }
@@ -27,7 +28,10 @@ impl Subject {
     /// The repository asked.
     pub fn name(&self) -> &RepoName {
         match self {
-            Self::Tags(name) | Self::Manifest(name, _) | Self::Blob(name, _) => name,
+            Self::Tags(name)
+            | Self::Manifest(name, _)
+            | Self::Referrers(name, _)
+            | Self::Blob(name, _) => name,
         }
     }
 }
@@ -40,6 +44,7 @@ impl fmt::Display for Subject {
             Self::Manifest(name, Reference::Digest(digest)) => {
                 write!(f, "manifest {name}@{digest}")
             }
+            Self::Referrers(name, digest) => write!(f, "the referrers of {name}@{digest}"),
             Self::Blob(name, digest) => write!(f, "blob {digest} of {name}"),
         }
     }
@@ -89,18 +94,16 @@ pub enum Error {
         registry: RegistryHost,
         /// What the login was for.
         subject: Subject,
-        /// Whether the token service may answer better later.
-        retryable: bool,
-        /// What `oci-client` said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What is wrong. Several requests may have waited for one login.
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// A stored login cannot be used.
     #[error("cannot find the login for {registry}")]
     Credentials {
         /// The registry.
         registry: RegistryHost,
-        /// What is wrong.
-        source: credentials::Error,
+        /// What is wrong. Several requests may have waited for one login.
+        source: Arc<credentials::Error>,
     },
     /// The answer is longer than one of its kind may be.
     #[error("{subject} from {registry} is longer than {limit} bytes")]
@@ -144,7 +147,27 @@ pub enum Error {
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// The tag list goes round in circles or never ends.
+    /// The list of referrers is not the image index it should be.
+    #[error("{subject} from {registry} are not an image index")]
+    Referrers {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A list is longer in all than one of its kind may be.
+    #[error("{subject} from {registry} are more than {most}")]
+    TooMany {
+        /// The registry.
+        registry: RegistryHost,
+        /// What was asked for.
+        subject: Subject,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A list goes round in circles or never ends.
     #[error("{subject} from {registry} do not end after {pages} pages")]
     TooManyPages {
         /// The registry.
@@ -154,7 +177,7 @@ pub enum Error {
         /// How many pages were read.
         pages: usize,
     },
-    /// The tag list goes on somewhere that cannot be asked, so it would be incomplete.
+    /// A list goes on somewhere that cannot be asked, so it would be incomplete.
     #[error("{subject} from {registry} go on at {link}, which cannot be asked for")]
     NextPage {
         /// The registry.
@@ -176,14 +199,14 @@ pub enum Error {
         /// In what time.
         waited: Duration,
     },
-    /// So many questions in a row have failed that this one was not even sent.
+    /// So many requests in a row have failed that this one was not even sent.
     #[error("cannot get {subject} from {registry}: given up after {failures} failures in a row")]
     GivenUp {
         /// The registry.
         registry: RegistryHost,
         /// What was to be asked for.
         subject: Subject,
-        /// How many questions have failed.
+        /// How many requests have failed.
         failures: usize,
     },
     /// A blob came compressed once more, so its bytes are not the blob's.
@@ -217,23 +240,20 @@ impl Error {
     }
 
     /// Whether the same question may be answered better later.
+    ///
+    /// A login that failed is not asked for again: the token service has been asked often enough.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Request { source, .. } => !source.is_redirect() && !source.is_builder(),
-            Self::Status { status, .. } => matches!(
-                *status,
-                StatusCode::REQUEST_TIMEOUT
-                    | StatusCode::TOO_EARLY
-                    | StatusCode::TOO_MANY_REQUESTS
-                    | StatusCode::INTERNAL_SERVER_ERROR
-                    | StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            ),
-            Self::Login { retryable, .. } => *retryable,
+            Self::Status { status, .. } => is_temporary(*status),
             Self::TooSlow { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether the registry refuses only because it is asked too much.
+    pub(super) fn is_throttled(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS)
     }
 
     /// Whether the registry does not go on in the middle of a blob, but may send it from the start.
@@ -254,112 +274,25 @@ impl Error {
     }
 }
 
+/// Whether an answer of this status may be another one later.
+pub(super) fn is_temporary(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
 /// Shows the reason a registry gave, if it gave one.
-struct Detail<'a>(Option<&'a str>);
+pub(super) struct Detail<'a>(pub(super) Option<&'a str>);
 
 impl fmt::Display for Detail<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |message| write!(f, " ({message})"))
-    }
-}
-
-/// How long a response asks us to wait: a number of seconds, or a date.
-///
-/// A date is compared with the response's own `Date`, so our clock need not agree with theirs.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    let asked = text(header::RETRY_AFTER)?;
-    if let Ok(seconds) = asked.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |text: &str| DateTimeParser::new().parse_timestamp(text).ok();
-    let wait = date(asked)?.duration_since(date(text(header::DATE)?)?);
-    Duration::try_from(wait).ok()
-}
-
-/// The reason in an error envelope of the specification, excerpted.
-pub(super) fn envelope_message(body: &[u8]) -> Option<Box<str>> {
-    #[derive(serde::Deserialize)]
-    struct Envelope {
-        errors: Vec<Reason>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Reason {
-        #[serde(default)]
-        code: Option<String>,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    let envelope: Envelope = serde_json::from_slice(body).ok()?;
-    let reason = envelope.errors.into_iter().next()?;
-    let text = match (reason.code, reason.message) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (code, message) => code.or(message)?,
-    };
-    Some(Excerpt(&text).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        fields
-            .iter()
-            .map(|(name, value)| {
-                (
-                    name.parse::<header::HeaderName>().unwrap(),
-                    value.parse::<header::HeaderValue>().unwrap(),
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        for (fields, wait) in [
-            (vec![("retry-after", "7")], Some(7)),
-            (
-                vec![
-                    ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"),
-                    ("date", "Fri, 31 Dec 1999 23:59:50 GMT"),
-                ],
-                Some(9),
-            ),
-            (
-                vec![
-                    ("retry-after", "Fri, 31 Dec 1999 23:59:50 GMT"),
-                    ("date", "Fri, 31 Dec 1999 23:59:59 GMT"),
-                ],
-                None,
-            ),
-            (vec![("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")], None),
-            (vec![("retry-after", "soon")], None),
-            (vec![("retry-after", "-1")], None),
-            (vec![], None),
-        ] {
-            assert_eq!(
-                retry_after(&headers(&fields)),
-                wait.map(Duration::from_secs),
-                "{fields:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_reason_of_an_envelope_is_escaped() {
-        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[2J"}]}"#;
-        assert_eq!(
-            envelope_message(body).as_deref(),
-            Some(r"`DENIED: no \u{1b}[2J`")
-        );
-        for other in [
-            &b""[..],
-            b"<html>",
-            br#"{"errors":[]}"#,
-            br#"{"errors":[{}]}"#,
-        ] {
-            assert_eq!(envelope_message(other), None);
-        }
     }
 }

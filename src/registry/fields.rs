@@ -1,6 +1,9 @@
 //! The header fields of requests and answers.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, header};
+use jiff::fmt::rfc2822::DateTimeParser;
 
 use crate::digest::Digest;
 use crate::media_type::MediaType;
@@ -43,9 +46,66 @@ pub(super) fn first_byte(content_range: &str) -> Option<u64> {
     first.trim().parse().ok()
 }
 
+/// How long a response asks us to wait: a number of seconds, or a date.
+///
+/// A date is compared with the response's own `Date`, so our clock need not agree with theirs.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let asked = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| DateTimeParser::new().parse_timestamp(text).ok();
+    let wait = date(asked)?.duration_since(date(text(header::DATE)?)?);
+    Duration::try_from(wait).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.parse::<header::HeaderName>().unwrap(),
+                    value.parse::<header::HeaderValue>().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        for (fields, wait) in [
+            (vec![("retry-after", "7")], Some(7)),
+            (
+                vec![
+                    ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"),
+                    ("date", "Fri, 31 Dec 1999 23:59:50 GMT"),
+                ],
+                Some(9),
+            ),
+            (
+                vec![
+                    ("retry-after", "Fri, 31 Dec 1999 23:59:50 GMT"),
+                    ("date", "Fri, 31 Dec 1999 23:59:59 GMT"),
+                ],
+                None,
+            ),
+            (vec![("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")], None),
+            (vec![("retry-after", "soon")], None),
+            (vec![("retry-after", "-1")], None),
+            (vec![], None),
+        ] {
+            assert_eq!(
+                retry_after(&headers(&fields)),
+                wait.map(Duration::from_secs),
+                "{fields:?}"
+            );
+        }
+    }
 
     #[test]
     fn manifests_are_asked_for_by_all_four_types() {

@@ -36,6 +36,11 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// How often a question is asked at most.
+    pub fn tries(&self) -> usize {
+        self.retries.saturating_add(1)
+    }
+
     /// Runs `attempt` until it succeeds, fails for good, or the tries are used up.
     pub async fn run<T, E, A, F>(&self, attempt: A) -> Result<T, E>
     where

@@ -1,7 +1,7 @@
 //! The arguments of `mirror-tool export`.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZero, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use oci_mirror::platform::Platform;
 use oci_mirror::reference::RepoName;
 use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
+use oci_mirror::registry::rate::Rate;
 use oci_mirror::registry::retry::Retry;
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +91,12 @@ pub(super) struct Export {
     /// How many images to work on at once [default: 4].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    /// How many requests may be under way at once, for each registry.
+    #[arg(long, value_name = "N")]
+    max_concurrent: Option<NonZeroUsize>,
+    /// How many requests may be made in what time, for each registry: 10/s, 100/6h.
+    #[arg(long, value_name = "N/TIME")]
+    rate: Option<Rate>,
     /// How often to ask again when a registry fails [default: 5].
     #[arg(long, value_name = "N")]
     retries: Option<u8>,
@@ -177,6 +184,8 @@ impl Export {
             plain_http: self.plain_http,
             tls_ca: self.tls_ca.as_deref().map(read).transpose()?,
             insecure_skip_tls_verify: self.insecure_skip_tls_verify,
+            rate: self.rate,
+            max_concurrent: self.max_concurrent,
             retry: Retry {
                 retries: retries.map_or(retry.retries, usize::from),
                 ..retry
@@ -206,6 +215,9 @@ fn special(general: &client::Options, own: &Connection) -> anyhow::Result<client
     if let (None, Some(path)) = (&general.tls_ca, &own.tls_ca) {
         options.tls_ca = Some(read(path)?);
     }
+    options.rate = options.rate.or(own.requests);
+    let most = own.max_concurrent.map(NonZero::<usize>::from);
+    options.max_concurrent = options.max_concurrent.or(most);
     Ok(options)
 }
 

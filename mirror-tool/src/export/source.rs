@@ -11,7 +11,7 @@ use oci_mirror::digest::Digest;
 use oci_mirror::excerpt::Excerpt;
 use oci_mirror::manifest::Manifest;
 use oci_mirror::reference::{self, ImageRef, Reference};
-use oci_mirror::registry::client::BlobStream;
+use oci_mirror::registry::blob::BlobStream;
 use oci_mirror::registry::hub;
 use oci_mirror::registry::retry::Retry;
 

@@ -3,6 +3,8 @@
 //! Every request is logged as `METHOD path`; faults are queued per path and used up one by one, or
 //! stay for ever.
 
+#![expect(dead_code, reason = "each test binary uses a part of it")]
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -55,6 +57,8 @@ pub(crate) enum Fault {
     Trickle(Duration),
     /// The answer takes this long.
     Slow(Duration),
+    /// This status, type and body.
+    Answer(u16, &'static str, String),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -64,11 +68,34 @@ pub(crate) enum Auth {
     /// A token is needed; the token service wants this user and password if any.
     Bearer(Option<(&'static str, &'static str)>),
     Basic(&'static str, &'static str),
+    /// A token is needed, and is given for this refresh token.
+    Identity(&'static str),
 }
 
-#[derive(Debug, Default)]
+/// An answer made by the test, from path and query; `None` for the usual one.
+type Hook = dyn Fn(&str, &str) -> Option<Response<Bytes>> + Send + Sync;
+
+/// What was sent to the token service.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenRequest {
+    pub(crate) method: Method,
+    pub(crate) query: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) body: String,
+}
+
+#[derive(Default)]
 struct State {
     auth: Auth,
+    /// Only what has this in its path needs a login.
+    guarded: &'static str,
+    /// In place of the usual challenge.
+    challenge: Option<Vec<String>>,
+    /// What the token service says about the life of its tokens, in seconds.
+    token_life: Option<u64>,
+    token_requests: Vec<TokenRequest>,
+    referrers: bool,
+    hook: Option<Arc<Hook>>,
     page: Option<usize>,
     tags: BTreeMap<String, BTreeMap<String, Digest>>,
     manifests: HashMap<Digest, (MediaType, Bytes)>,
@@ -82,9 +109,11 @@ struct State {
     /// How many blobs are being asked for, and how many were at most.
     blobs_now: usize,
     blobs_most: usize,
+    /// How many requests were being answered at the same moment, at most.
+    now: usize,
+    most: usize,
 }
 
-#[derive(Debug)]
 pub(crate) struct FakeRegistry {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -108,7 +137,13 @@ impl FakeRegistry {
                 connections.spawn(async move {
                     let service = service_fn(move |request: Request<Incoming>| {
                         let state = Arc::clone(&state);
-                        async move { Ok::<_, Infallible>(answer(&request, &state, address).await) }
+                        async move {
+                            let (parts, body) = request.into_parts();
+                            // Only a client that breaks off has no whole body.
+                            let body = body.collect().await.unwrap_or_default().to_bytes();
+                            let request = Request::from_parts(parts, body);
+                            Ok::<_, Infallible>(counted(&request, &state, address).await)
+                        }
                     });
                     // A connection that a fault breaks is not our failure.
                     drop(
@@ -132,6 +167,71 @@ impl FakeRegistry {
 
     pub(crate) fn set_auth(&self, auth: Auth) {
         self.state().auth = auth;
+    }
+
+    /// Only what has `part` in its path needs a login.
+    pub(crate) fn guard_only(&self, part: &'static str) {
+        self.state().guarded = part;
+    }
+
+    /// Sends these challenges in place of the usual one, each in a field of its own; `ADDRESS` in them
+    /// stands for ours.
+    pub(crate) fn set_challenge(&self, fields: &[&str]) {
+        let address = self.address.to_string();
+        let fields = fields.iter().map(|text| text.replace("ADDRESS", &address));
+        self.state().challenge = Some(fields.collect());
+    }
+
+    /// Says that tokens live so many seconds.
+    pub(crate) fn set_token_life(&self, seconds: u64) {
+        self.state().token_life = Some(seconds);
+    }
+
+    /// What was sent to the token service so far.
+    pub(crate) fn token_requests(&self) -> Vec<TokenRequest> {
+        self.state().token_requests.clone()
+    }
+
+    /// Whether there is a referrers API; there is none at first.
+    pub(crate) fn set_referrers(&self, served: bool) {
+        self.state().referrers = served;
+    }
+
+    /// Asks `hook` for an answer before anything else.
+    pub(crate) fn answer_with(
+        &self,
+        hook: impl Fn(&str, &str) -> Option<Response<Bytes>> + Send + Sync + 'static,
+    ) {
+        self.state().hook = Some(Arc::new(hook));
+    }
+
+    /// How many requests were being answered at the same moment, at most.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state().most
+    }
+
+    /// An artifact that refers to `subject`.
+    pub(crate) fn artifact(
+        &self,
+        name: &str,
+        tag: Option<&str>,
+        subject: &Digest,
+        artifact_type: &str,
+    ) -> Digest {
+        let (media_type, content) = self.state().manifests[subject].clone();
+        let subject = descriptor(media_type.as_str(), subject, content.len());
+        let config = descriptor(
+            "application/vnd.oci.empty.v1+json",
+            &self.blob("{}"),
+            "{}".len(),
+        );
+        let layer = format!("{artifact_type} of {subject}");
+        let layer = descriptor(artifact_type, &self.blob(layer.clone()), layer.len());
+        let content = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"{artifact_type}","config":{config},"layers":[{layer}],"subject":{subject}}}"#,
+            MediaType::OCI_MANIFEST,
+        );
+        self.manifest(name, tag, &MediaType::OCI_MANIFEST, content)
     }
 
     /// All tokens given out so far expire.
@@ -280,8 +380,35 @@ pub(crate) fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Stri
     format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
 }
 
+impl State {
+    /// The answer of the token service.
+    fn new_token(&mut self) -> String {
+        let token = format!("token-{}", TOKENS.fetch_add(1, Ordering::Relaxed));
+        self.tokens.insert(token.clone());
+        match self.token_life {
+            None => format!(r#"{{"token":"{token}"}}"#),
+            Some(seconds) => format!(r#"{{"access_token":"{token}","expires_in":{seconds}}}"#),
+        }
+    }
+}
+
+async fn counted(
+    request: &Request<Bytes>,
+    state: &Arc<Mutex<State>>,
+    address: SocketAddr,
+) -> Response<Body> {
+    {
+        let mut state = state.lock().unwrap();
+        state.now += 1;
+        state.most = state.most.max(state.now);
+    }
+    let response = answer(request, state, address).await;
+    state.lock().unwrap().now -= 1;
+    response
+}
+
 async fn answer(
-    request: &Request<Incoming>,
+    request: &Request<Bytes>,
     state: &Arc<Mutex<State>>,
     address: SocketAddr,
 ) -> Response<Body> {
@@ -294,10 +421,24 @@ async fn answer(
         let fault = queued.or_else(|| state.lasting.get(&path).cloned());
         (fault, authenticate(request, &mut state, address))
     };
-    if let Some(response) = refusal {
+    let hook = state.lock().unwrap().hook.clone();
+    if let Some(response) = hook.and_then(|hook| hook(&path, request.uri().query().unwrap_or(""))) {
+        return response.map(|body| Full::new(body).map_err(|never| match never {}).boxed());
+    }
+    if let Some(response) = refusal
+        && (path != "/token" || fault.is_none())
+    {
         return response;
     }
     match &fault {
+        Some(Fault::Answer(status, media_type, body)) => {
+            let mut response = respond(StatusCode::from_u16(*status).unwrap(), body);
+            let media_type = HeaderValue::from_static(media_type);
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, media_type);
+            return response;
+        }
         Some(Fault::Status(status, fields)) => {
             let body = r#"{"errors":[{"code":"FAULT","message":"as you wished"}]}"#;
             let mut response = respond(StatusCode::from_u16(*status).unwrap(), body);
@@ -319,8 +460,25 @@ async fn answer(
         }
         _ => {}
     }
+    if path == "/token" {
+        let token = state.lock().unwrap().new_token();
+        let digest = Algorithm::Sha256.digest(b"");
+        return content_response(request, &digest, None, token.into(), fault.as_ref());
+    }
     let rest = path.strip_prefix("/v2/").unwrap_or_default();
+    if let Some((_, digest)) = rest.split_once("/referrers/")
+        && state.lock().unwrap().referrers
+    {
+        return referrers(request, digest, &state.lock().unwrap());
+    }
     if let Some(name) = rest.strip_suffix("/tags/list") {
+        if let Some(Fault::Endless) = fault {
+            let start = stream::iter([Ok(Frame::data(Bytes::from(r#"{"tags":["a""#)))]);
+            let block = Bytes::from(r#","a""#.repeat(16 << 10));
+            let rest = stream::repeat_with(move || Ok(Frame::data(block.clone())));
+            let frames = futures_util::StreamExt::chain(start, rest);
+            return Response::new(BodyExt::boxed(StreamBody::new(frames)));
+        }
         let mut response = tags(request, name, &state.lock().unwrap());
         if let Some(Fault::Header(name, value)) = fault {
             response
@@ -382,7 +540,7 @@ async fn answer(
 }
 
 fn authenticate(
-    request: &Request<Incoming>,
+    request: &Request<Bytes>,
     state: &mut State,
     address: SocketAddr,
 ) -> Option<Response<Body>> {
@@ -394,32 +552,50 @@ fn authenticate(
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         format!("Basic {pair}")
     };
-    let refuse = |challenge: String| {
+    let challenge = state.challenge.clone();
+    let refuse = |usual: String| {
         let mut response = respond(
             StatusCode::UNAUTHORIZED,
             r#"{"errors":[{"code":"UNAUTHORIZED","message":"log in"}]}"#,
         );
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge.parse().unwrap());
+        for field in challenge.clone().unwrap_or_else(|| vec![usual.clone()]) {
+            response
+                .headers_mut()
+                .append(header::WWW_AUTHENTICATE, field.parse().unwrap());
+        }
         response
     };
+    if request.uri().path() == "/token" {
+        state.token_requests.push(TokenRequest {
+            method: request.method().clone(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            authorization: given.clone(),
+            body: String::from_utf8(request.body().to_vec()).unwrap(),
+        });
+    } else if !request.uri().path().contains(state.guarded) {
+        return None;
+    }
     match state.auth.clone() {
         Auth::None => None,
+        Auth::Identity(token) if request.uri().path() == "/token" => {
+            let body = String::from_utf8_lossy(request.body()).into_owned();
+            if !body
+                .split('&')
+                .any(|pair| pair == format!("refresh_token={token}"))
+            {
+                return Some(respond(StatusCode::UNAUTHORIZED, &body));
+            }
+            Some(respond(StatusCode::OK, &state.new_token()))
+        }
         Auth::Basic(user, password) => (given != Some(basic((user, password))))
             .then(|| refuse(r#"Basic realm="fake""#.to_owned())),
         Auth::Bearer(login) if request.uri().path() == "/token" => {
             if login.is_some_and(|login| given != Some(basic(login))) {
                 return Some(respond(StatusCode::UNAUTHORIZED, "wrong password"));
             }
-            let token = format!("token-{}", TOKENS.fetch_add(1, Ordering::Relaxed));
-            state.tokens.insert(token.clone());
-            Some(respond(
-                StatusCode::OK,
-                &format!(r#"{{"token":"{token}"}}"#),
-            ))
+            Some(respond(StatusCode::OK, &state.new_token()))
         }
-        Auth::Bearer(_) => {
+        Auth::Bearer(_) | Auth::Identity(_) => {
             let token = given
                 .as_deref()
                 .and_then(|given| given.strip_prefix("Bearer "));
@@ -433,7 +609,7 @@ fn authenticate(
     }
 }
 
-fn tags(request: &Request<Incoming>, name: &str, state: &State) -> Response<Body> {
+fn tags(request: &Request<Bytes>, name: &str, state: &State) -> Response<Body> {
     let Some(tags) = state.tags.get(name) else {
         return respond(
             StatusCode::NOT_FOUND,
@@ -473,8 +649,57 @@ fn tags(request: &Request<Incoming>, name: &str, state: &State) -> Response<Body
     response
 }
 
+/// The manifests with this subject, as the specification lists them.
+fn referrers(request: &Request<Bytes>, digest: &str, state: &State) -> Response<Body> {
+    let mut found: Vec<_> = state
+        .manifests
+        .iter()
+        .filter_map(|(own, (media_type, content))| {
+            let manifest: serde_json::Value = serde_json::from_slice(content).ok()?;
+            (manifest["subject"]["digest"] == digest).then(|| {
+                let mut entry = serde_json::json!({
+                    "mediaType": media_type.as_str(),
+                    "digest": own.to_string(),
+                    "size": content.len(),
+                });
+                if let Some(artifact_type) = manifest.get("artifactType") {
+                    entry["artifactType"] = artifact_type.clone();
+                }
+                (own.to_string(), entry)
+            })
+        })
+        .collect();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let after = request
+        .uri()
+        .query()
+        .and_then(|query| query.strip_prefix("after="))
+        .unwrap_or_default();
+    let mut rest = found.into_iter().filter(|(own, _)| own.as_str() > after);
+    let page: Vec<_> = rest
+        .by_ref()
+        .take(state.page.unwrap_or(usize::MAX))
+        .collect();
+    let last = page.last().map(|(own, _)| own.clone());
+    let entries: Vec<_> = page.into_iter().map(|(_, entry)| entry).collect();
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_INDEX.as_str(),
+        "manifests": entries,
+    });
+    let mut response = respond(StatusCode::OK, &index.to_string());
+    let headers = response.headers_mut();
+    let media_type = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
+    headers.insert(header::CONTENT_TYPE, media_type);
+    if let Some(last) = last.filter(|_| rest.next().is_some()) {
+        let link = format!(r#"<{}?after={last}>; rel="next""#, request.uri().path());
+        headers.insert(header::LINK, link.parse().unwrap());
+    }
+    response
+}
+
 fn content_response(
-    request: &Request<Incoming>,
+    request: &Request<Bytes>,
     digest: &Digest,
     media_type: Option<&MediaType>,
     content: Bytes,

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use oci_mirror::age::Age;
 use oci_mirror::platform::Platform;
 use oci_mirror::reference::{RegistryHost, RepoName};
+use oci_mirror::registry::rate::Rate;
 use oci_mirror::tree::path::Module;
 use regex::Regex;
 use serde::Deserialize;
@@ -113,7 +114,7 @@ pub struct Connection {
     /// Whether to accept any certificate.
     pub insecure_skip_tls_verify: Option<bool>,
     /// How many requests may be made in what time, such as `100/6h`.
-    pub requests: Option<String>,
+    pub requests: Option<Rate>,
     /// How many requests may be under way at once.
     pub max_concurrent: Option<NonZeroU16>,
 }

@@ -1,0 +1,109 @@
+//! The HTTP client beneath everything sent to a registry and its token service.
+//!
+//! Proxies are taken from the environment as other tools take them: `HTTP_PROXY`, `HTTPS_PROXY`,
+//! `ALL_PROXY` and `NO_PROXY`, in capitals or not.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::redirect::{Attempt, Policy};
+use tokio::time::Instant;
+use url::Url;
+
+use super::client::Options;
+
+/// How we introduce ourselves.
+const USER_AGENT: &str = concat!("oci-mirror/", env!("CARGO_PKG_VERSION"));
+
+/// Most redirects followed; containerd, docker and podman stop there too.
+const MAX_REDIRECTS: usize = 10;
+
+/// Where an answer may send us. Never from `https` to `http`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// Anywhere, as blobs are kept elsewhere. The client leaves `Authorization` behind.
+    Anywhere,
+    /// Within the same host: the request itself holds a secret.
+    SameHost,
+}
+
+pub(super) fn client(
+    options: &Options,
+    redirects: Redirects,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(options.connect_timeout)
+        .read_timeout(options.read_timeout)
+        .redirect(Policy::custom(move |attempt| {
+            let Some(from) = attempt.previous().last() else {
+                return attempt.follow();
+            };
+            if attempt.previous().len() > MAX_REDIRECTS {
+                attempt.error("too many redirects")
+            } else if from.scheme() == "https" && attempt.url().scheme() != "https" {
+                attempt.error("redirect from https to plain http")
+            } else if redirects == Redirects::SameHost && !is_same_host(from, &attempt) {
+                // The redirect itself is then the answer, and no success.
+                attempt.stop()
+            } else {
+                attempt.follow()
+            }
+        }))
+        .referer(false)
+        .http2_adaptive_window(true)
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .tls_danger_accept_invalid_certs(options.insecure_skip_tls_verify);
+    if let Some(pem) = &options.tls_ca {
+        builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
+    }
+    builder.build()
+}
+
+fn is_same_host(from: &Url, attempt: &Attempt<'_>) -> bool {
+    from.origin() == attempt.url().origin()
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is longer than it may be.
+    TooLarge,
+    /// It was not whole in time; so much had come.
+    TooSlow(usize),
+    /// The connection broke.
+    Broken(reqwest::Error),
+}
+
+/// Reads a body that may have at most `limit` bytes and take at most `patience`.
+///
+/// A length that is announced is not believed: room is made only for what has come.
+pub(super) async fn read(
+    response: &mut reqwest::Response,
+    limit: u64,
+    patience: Duration,
+) -> Result<Bytes, Unread> {
+    if response
+        .content_length()
+        .is_some_and(|length| length > limit)
+    {
+        return Err(Unread::TooLarge);
+    }
+    let mut body = BytesMut::new();
+    let deadline = Instant::now() + patience;
+    loop {
+        let chunk = tokio::time::timeout_at(deadline, response.chunk())
+            .await
+            .map_err(|_| Unread::TooSlow(body.len()))?;
+        match chunk.map_err(Unread::Broken)? {
+            None => return Ok(body.freeze()),
+            Some(chunk) if (body.len() + chunk.len()) as u64 > limit => {
+                return Err(Unread::TooLarge);
+            }
+            Some(chunk) => body.extend_from_slice(&chunk),
+        }
+    }
+}
