@@ -15,6 +15,7 @@
 //! and only then renames, leaves before roots. [`reader`] opens files without ever leaving the
 //! tree. [`catalog`] is what a server keeps in memory of a tree.
 
+pub mod blob_hash;
 pub mod catalog;
 pub mod index;
 pub mod path;

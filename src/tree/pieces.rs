@@ -51,6 +51,10 @@ pub struct Pieces {
 }
 
 impl Pieces {
+    pub(super) fn new(length: u64, hashes: Vec<PieceHash>) -> Self {
+        Self { length, hashes }
+    }
+
     /// Reads the content of a pieces file for a blob of `size` bytes; `None` if it is not that.
     pub fn from_bytes(bytes: &[u8], size: u64) -> Option<Self> {
         let (hashes, rest) = bytes.as_chunks::<HASH_LEN>();
@@ -78,6 +82,9 @@ impl Pieces {
 }
 
 /// Computes piece hashes while a blob of known size streams by.
+///
+/// Who needs the digest of the blob too takes a [`BlobHasher`](super::blob_hash::BlobHasher), which
+/// has both for little more than the price of one.
 #[derive(Debug)]
 pub struct PieceHasher {
     pieces: Pieces,
@@ -88,16 +95,16 @@ pub struct PieceHasher {
 impl PieceHasher {
     /// A hasher for a blob of `size` bytes; `None` when it is too small to have pieces.
     pub fn new(size: u64) -> Option<Self> {
-        let length = length_for(size)?;
-        let pieces = Pieces {
-            length,
-            hashes: Vec::new(),
-        };
         Some(Self {
-            pieces,
+            pieces: Pieces::new(length_for(size)?, Vec::new()),
             current: sha2::Sha256::new(),
             filled: 0,
         })
+    }
+
+    /// The length of every piece but the last, in bytes.
+    pub fn length(&self) -> u64 {
+        self.pieces.length
     }
 
     /// Adds the next bytes of the blob.

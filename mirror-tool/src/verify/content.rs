@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use oci_mirror::digest::Digest;
-use oci_mirror::tree::pieces::{HASH_LEN, PieceHasher, Pieces, count_for};
+use oci_mirror::tree::blob_hash::BlobHasher;
+use oci_mirror::tree::pieces::{HASH_LEN, Pieces, count_for};
 use oci_mirror::tree::{Tree, TreePath};
 
 use super::Damage;
@@ -86,25 +87,17 @@ fn hash(
     buffer: &mut [u8],
 ) -> io::Result<Hashed> {
     let mut file = tree.open_file(path).map_err(io::Error::other)?;
-    let mut hasher = digest.algorithm().hasher();
-    let mut pieces = PieceHasher::new(size);
+    let mut hasher = BlobHasher::new(digest.algorithm(), size);
     loop {
         match file.read(buffer) {
             Ok(0) => break,
-            Ok(length) => {
-                hasher.update(&buffer[..length]);
-                if let Some(pieces) = &mut pieces {
-                    pieces.update(&buffer[..length]);
-                }
-            }
+            Ok(length) => hasher.update(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Hashed {
-        found: hasher.finish(),
-        pieces: pieces.map(PieceHasher::finish),
-    })
+    let (found, pieces) = hasher.finish();
+    Ok(Hashed { found, pieces })
 }
 
 /// A large blob needs a pieces file that agrees with it.

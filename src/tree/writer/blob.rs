@@ -6,8 +6,8 @@ use std::path::Path;
 use tempfile::{NamedTempFile, TempPath};
 
 use super::{Error, TreeWriter, lock};
-use crate::digest::{Digest, Hasher};
-use crate::tree::pieces::PieceHasher;
+use crate::digest::Digest;
+use crate::tree::blob_hash::BlobHasher;
 
 /// A blob on its way into the tree.
 ///
@@ -19,8 +19,7 @@ pub struct BlobWriter<'a> {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) written: u64,
-    pub(super) hasher: Hasher,
-    pub(super) pieces: Option<PieceHasher>,
+    pub(super) hasher: BlobHasher,
 }
 
 impl BlobWriter<'_> {
@@ -39,9 +38,6 @@ impl BlobWriter<'_> {
             });
         }
         self.hasher.update(bytes);
-        if let Some(pieces) = &mut self.pieces {
-            pieces.update(bytes);
-        }
         self.file.write_all(bytes).map_err(|source| Error::Blob {
             digest: self.digest,
             path: self.file.path().to_owned(),
@@ -60,8 +56,7 @@ impl BlobWriter<'_> {
                 source,
             })?;
         self.written = 0;
-        self.hasher = self.digest.algorithm().hasher();
-        self.pieces = PieceHasher::new(self.size);
+        self.hasher = BlobHasher::new(self.digest.algorithm(), self.size);
         Ok(())
     }
 
@@ -74,18 +69,18 @@ impl BlobWriter<'_> {
                 written: self.written,
             });
         }
-        let found = self.hasher.finish();
+        let (found, pieces) = self.hasher.finish();
         if found != self.digest {
             return Err(Error::Digest {
                 expected: self.digest,
                 found,
             });
         }
-        let pieces = match self.pieces {
+        let pieces = match pieces {
             None => None,
             Some(pieces) => {
                 let mut file = self.writer.temporary_file()?;
-                file.write_all(&pieces.finish().to_bytes())
+                file.write_all(&pieces.to_bytes())
                     .map_err(|source| Error::write(file.path(), source))?;
                 Some(file.into_temp_path())
             }

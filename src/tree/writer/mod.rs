@@ -29,9 +29,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::FlockOperation;
 
+use super::blob_hash::BlobHasher;
 use super::index::RepoIndex;
 use super::path::{RepoDir, TreePath};
-use super::pieces::PieceHasher;
 use super::reader::Tree;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
@@ -143,16 +143,13 @@ impl TreeWriter {
     /// Starts writing a blob that must turn out to have this digest and size.
     pub fn stage(&self, digest: Digest, size: u64) -> Result<BlobWriter<'_>, Error> {
         let file = self.temporary_file()?;
-        let pieces = PieceHasher::new(size);
-        let hasher = digest.algorithm().hasher();
         Ok(BlobWriter {
             writer: self,
             file,
             digest,
             size,
             written: 0,
-            hasher,
-            pieces,
+            hasher: BlobHasher::new(digest.algorithm(), size),
         })
     }
 
