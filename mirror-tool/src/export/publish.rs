@@ -1,19 +1,25 @@
 //! Making finished images visible, as many at once as have queued up.
 //!
 //! Publishing costs syncs, and a set of syncs costs the same for one image as for a hundred. So one
-//! task publishes; while the disk works, finished images queue up, and the next round takes them all.
+//! task publishes. A round waits a little for company, and while the disk works, finished images queue
+//! up for the next one. It does not wait when no image is left that could come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci_mirror::tree::TreeWriter;
 use oci_mirror::tree::writer::Image;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::error::Error;
 use super::transfer::blocking;
 
 /// Most images of one round, each with what belongs to it: the first of them waits for the last.
-const MAX_ROUND: usize = 256;
+const MAX_ROUND: usize = 1024;
+
+/// How long the first image of a round waits for others: short for a person, long for a disk.
+const GATHER: Duration = Duration::from_millis(500);
 
 struct Finished {
     /// What belongs together: visible at once, or not at all.
@@ -40,10 +46,14 @@ pub(super) fn channel(writer: Arc<TreeWriter>) -> (Queue, Publisher) {
 
 impl Queue {
     /// Waits until `images` are visible, all of them at the same moment if they are of one repository.
-    pub(super) async fn publish(&self, images: Vec<Image>) -> Result<(), Error> {
+    ///
+    /// Takes the queue, since it has to be gone while its owner waits: so the publisher sees that nobody
+    /// else is to come.
+    pub(super) async fn publish(self, images: Vec<Image>) -> Result<(), Error> {
         let (published, result) = oneshot::channel();
         let finished = Finished { images, published };
         self.0.send(finished).await.map_err(|_| Error::Stopped)?;
+        drop(self);
         result.await.map_err(|_| Error::Stopped)?
     }
 }
@@ -52,7 +62,7 @@ impl Publisher {
     /// Publishes until every [`Queue`] is gone.
     pub(super) async fn run(mut self) {
         let mut round = Vec::new();
-        while self.queue.recv_many(&mut round, MAX_ROUND).await > 0 {
+        while self.gather(&mut round).await > 0 {
             let (groups, waiting): (Vec<Vec<Image>>, Vec<_>) = round
                 .drain(..)
                 .map(|finished| (finished.images, finished.published))
@@ -62,6 +72,20 @@ impl Publisher {
                 drop(published.send(result));
             }
         }
+    }
+
+    /// Waits for the first image of a round, and a little for the others.
+    async fn gather(&mut self, round: &mut Vec<Finished>) -> usize {
+        if self.queue.recv_many(round, MAX_ROUND).await > 0 {
+            let until = Instant::now() + GATHER;
+            while round.len() < MAX_ROUND {
+                let more = self.queue.recv_many(round, MAX_ROUND - round.len());
+                if !matches!(timeout_at(until, more).await, Ok(1..)) {
+                    break;
+                }
+            }
+        }
+        round.len()
     }
 
     /// Publishes all together, or, when that fails, one by one: an image that cannot be published, say

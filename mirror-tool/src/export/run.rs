@@ -136,10 +136,14 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         publishing.spawn(publisher.run());
         queue
     });
-    let work = Arc::new(Work::new(transfers, queue, tree, jobs, &options));
-    images.extend(work.all(wanted).await);
-    let orphans = work.unclaimed(orphans);
-    images.extend(work.all(orphans).await);
+    let work = Arc::new(Work::new(transfers, tree, jobs, &options));
+    if orphans.is_empty() {
+        images.extend(work.all(wanted, queue).await);
+    } else {
+        images.extend(work.all(wanted, queue.clone()).await);
+        let orphans = work.unclaimed(orphans);
+        images.extend(work.all(orphans, queue).await);
+    }
     let kept = work.finish();
     // With the last image the last queue is gone, and the publisher ends.
     publishing.join_all().await;

@@ -40,8 +40,6 @@ const MAX_BELONGINGS: usize = 2_000;
 /// Everything the images of a run share.
 pub(super) struct Work {
     transfers: Transfers,
-    /// `None` in a dry run.
-    queue: Option<Queue>,
     tree: Option<Tree>,
     slots: Semaphore,
     /// Cancelled by the caller, or by the first image that finds the disk full.
@@ -74,14 +72,12 @@ struct Found {
 impl Work {
     pub(super) fn new(
         transfers: Transfers,
-        queue: Option<Queue>,
         tree: Option<Tree>,
         jobs: usize,
         options: &Options,
     ) -> Self {
         Self {
             transfers,
-            queue,
             tree,
             slots: Semaphore::new(jobs),
             stop: options.shutdown.child_token(),
@@ -91,13 +87,18 @@ impl Work {
         }
     }
 
-    /// Works on all of `wanted`.
-    pub(super) async fn all(self: &Arc<Self>, wanted: Vec<Wanted>) -> Vec<ImageReport> {
+    /// Works on all of `wanted`; without a queue nothing is published.
+    pub(super) async fn all(
+        self: &Arc<Self>,
+        wanted: Vec<Wanted>,
+        queue: Option<Queue>,
+    ) -> Vec<ImageReport> {
         let mut tasks = JoinSet::new();
         for image in wanted {
-            let work = Arc::clone(self);
-            tasks.spawn(async move { work.one(image).await });
+            let (work, queue) = (Arc::clone(self), queue.clone());
+            tasks.spawn(async move { work.one(image, queue).await });
         }
+        drop(queue);
         tasks.join_all().await.into_iter().flatten().collect()
     }
 
@@ -118,14 +119,14 @@ impl Work {
     }
 
     /// One image, with what belongs to it.
-    async fn one(&self, wanted: Wanted) -> Vec<ImageReport> {
+    async fn one(&self, wanted: Wanted, queue: Option<Queue>) -> Vec<ImageReport> {
         let found = tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Error::Stopped),
             found = self.find(&wanted) => found,
         };
         let reports = match found {
-            Ok(found) => self.publish(found).await,
+            Ok(found) => self.publish(found, queue).await,
             Err(error) => {
                 self.missed(&wanted.repo);
                 vec![self.failure(ImageReport::from(&wanted), &error)]
@@ -315,14 +316,14 @@ impl Work {
 
     /// Makes all visible that was found, at once; what is complete is published even when the run is
     /// being stopped: it costs little now.
-    async fn publish(&self, found: Vec<Found>) -> Vec<ImageReport> {
+    async fn publish(&self, found: Vec<Found>, queue: Option<Queue>) -> Vec<ImageReport> {
         let mut reports = Vec::new();
         let mut images = Vec::new();
         for Found { report, image, .. } in found {
             images.extend(image);
             reports.push(report);
         }
-        let Some(queue) = self.queue.as_ref().filter(|_| !images.is_empty()) else {
+        let Some(queue) = queue.filter(|_| !images.is_empty()) else {
             return reports;
         };
         let result = queue.publish(images).await;
