@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::index::{self, RepoIndex};
 use super::path::{RepoDir, TreePath};
@@ -58,13 +58,20 @@ impl Tree {
     /// Symbolic links are followed only as long as they stay inside the tree, so that a link planted
     /// in a mirrored directory cannot make a server hand out `/etc/shadow`.
     pub fn open_file(&self, path: &TreePath) -> Result<File, Error> {
+        Ok(self.open_regular(path)?.0)
+    }
+
+    /// Opens a regular file, and says how long it is.
+    fn open_regular(&self, path: &TreePath) -> Result<(File, u64), Error> {
         let failed = |source: io::Error| Error::Read {
             path: path.clone(),
             source,
         };
-        let file = File::from(self.open_beneath(&path.to_string()).map_err(failed)?);
-        if file.metadata().map_err(failed)?.is_file() {
-            Ok(file)
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(self.open_beneath(path, flags).map_err(failed)?);
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_file() {
+            Ok((file, metadata.len()))
         } else {
             Err(failed(io::Error::new(
                 io::ErrorKind::NotFound,
@@ -75,12 +82,11 @@ impl Tree {
 
     /// Reads a whole file of at most `limit` bytes.
     pub fn read(&self, path: &TreePath, limit: u64) -> Result<Bytes, Error> {
-        let file = self.open_file(path)?;
+        let (file, length) = self.open_regular(path)?;
         let failed = |source| Error::Read {
             path: path.clone(),
             source,
         };
-        let length = file.metadata().map_err(failed)?.len();
         if length > limit {
             return Err(Error::TooLarge {
                 path: path.clone(),
@@ -139,11 +145,20 @@ impl Tree {
             path: path.clone(),
             source,
         };
-        match self.open_file(path) {
-            Ok(file) => Ok(Some(file.metadata().map_err(failed)?.len())),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        // A handle that can only be looked at costs less than one to read from.
+        let found = match self.open_beneath(path, OFlags::PATH) {
+            Ok(handle) => rustix::fs::fstat(handle).map_err(|errno| failed(errno.into()))?,
+            Err(error) => {
+                let error = failed(error);
+                return if error.is_not_found() {
+                    Ok(None)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        Ok(is_file.then_some(found.st_size.cast_unsigned()))
     }
 
     /// The piece hashes of a blob of `size` bytes; `None` if it is too small to have any or the file
@@ -205,11 +220,18 @@ impl Tree {
         Ok(found)
     }
 
-    fn open_beneath(&self, path: &str) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    fn open_beneath(&self, path: &TreePath, flags: OFlags) -> io::Result<OwnedFd> {
+        let path = path.to_string();
+        let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         loop {
-            match rustix::fs::openat2(self.directory.as_fd(), path, flags, Mode::empty(), resolve) {
+            match rustix::fs::openat2(
+                self.directory.as_fd(),
+                path.as_str(),
+                flags,
+                Mode::empty(),
+                resolve,
+            ) {
                 // The kernel asks for another try when a rename raced with the walk.
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 result => return Ok(result?),

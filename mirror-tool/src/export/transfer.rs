@@ -242,6 +242,10 @@ impl Transfers {
         let Store::Tree(writer) = &self.store else {
             return Ok(());
         };
+        // Most content is small, and a thread for it costs more than all that is done with it.
+        if writer.hold(digest, &bytes)? {
+            return Ok(());
+        }
         let writer = Arc::clone(writer);
         Ok(blocking(move || writer.stage_bytes(digest, &bytes)).await?)
     }

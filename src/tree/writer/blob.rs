@@ -2,7 +2,10 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use tempfile::{NamedTempFile, TempPath};
 
 use super::{Error, TreeWriter, lock};
@@ -87,7 +90,7 @@ impl BlobWriter<'_> {
         };
         let staged = Staged {
             size: self.size,
-            content: self.file.into_temp_path(),
+            content: Content::File(self.file.into_temp_path()),
             pieces,
         };
         lock(&self.writer.staged).insert(self.digest, staged);
@@ -95,18 +98,63 @@ impl BlobWriter<'_> {
     }
 }
 
-/// Verified content under a temporary name.
+/// Verified content without a name in the tree yet.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) size: u64,
-    pub(super) content: TempPath,
+    pub(super) content: Content,
     pub(super) pieces: Option<TempPath>,
+}
+
+/// Where staged content is.
+#[derive(Debug)]
+pub(super) enum Content {
+    File(TempPath),
+    /// Small, and still in memory: who stages thousands of it need not wait for the disk each time.
+    Memory(Held),
 }
 
 impl Staged {
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&self.content)
-            .chain(&self.pieces)
-            .map(|path| &**path)
+        let content = match &self.content {
+            Content::File(path) => Some(path),
+            Content::Memory(_) => None,
+        };
+        content.into_iter().chain(&self.pieces).map(|path| &**path)
     }
 }
+
+/// Content in memory, counted as long as it is there.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) bytes: Bytes,
+    total: Arc<AtomicUsize>,
+}
+
+impl Held {
+    /// `None` if that would be too much, by itself or with all the rest.
+    pub(super) fn new(bytes: &Bytes, total: &Arc<AtomicUsize>) -> Option<Self> {
+        if bytes.len() > MAX_HELD_EACH {
+            return None;
+        }
+        let held = Self {
+            bytes: bytes.clone(),
+            total: Arc::clone(total),
+        };
+        let before = total.fetch_add(bytes.len(), Ordering::Relaxed);
+        // Too much is given back by dropping it.
+        (before + bytes.len() <= MAX_HELD).then_some(held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// Most bytes of one piece of content that is kept in memory until it is published.
+const MAX_HELD_EACH: usize = 64 << 10;
+
+/// Most bytes of all such content.
+const MAX_HELD: usize = 8 << 20;

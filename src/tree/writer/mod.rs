@@ -21,13 +21,15 @@ mod links;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use rustix::fs::FlockOperation;
+use tempfile::TempPath;
 
 use super::blob_hash::BlobHasher;
 use super::index::RepoIndex;
@@ -36,7 +38,7 @@ use super::reader::Tree;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::reference::Tag;
-use blob::Staged;
+use blob::{Content, Held, Staged};
 use disk::make_directory;
 
 pub use blob::BlobWriter;
@@ -56,6 +58,8 @@ pub struct TreeWriter {
     temporary: PathBuf,
     /// Verified content that has no name in the tree yet.
     staged: Mutex<HashMap<Digest, Staged>>,
+    /// How many bytes of it are in memory.
+    held: Arc<AtomicUsize>,
     publishing: Mutex<()>,
     copies_announced: AtomicBool,
 }
@@ -116,6 +120,7 @@ impl TreeWriter {
             tree,
             temporary,
             staged: Mutex::default(),
+            held: Arc::default(),
             publishing: Mutex::default(),
             copies_announced: AtomicBool::new(false),
         };
@@ -160,12 +165,39 @@ impl TreeWriter {
         blob.finish()
     }
 
+    /// Stages content without waiting for the disk: it stays in memory until it is published.
+    ///
+    /// `false` if it is too large for that, or enough is held already; then it has to be staged as a file.
+    pub fn hold(&self, digest: Digest, bytes: &Bytes) -> Result<bool, Error> {
+        let Some(held) = Held::new(bytes, &self.held) else {
+            return Ok(false);
+        };
+        let found = digest.algorithm().digest(bytes);
+        if found != digest {
+            return Err(Error::Digest {
+                expected: digest,
+                found,
+            });
+        }
+        let staged = Staged {
+            size: bytes.len() as u64,
+            content: Content::Memory(held),
+            pieces: None,
+        };
+        lock(&self.staged).insert(digest, staged);
+        Ok(true)
+    }
+
     /// The bytes of a staged or placed blob, for reading a manifest back.
-    pub fn read(&self, digest: &Digest, limit: u64) -> Result<bytes::Bytes, Error> {
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
         if let Some(staged) = lock(&self.staged).get(digest) {
-            let bytes = fs::read(&staged.content)
-                .map_err(|source| Error::write(&staged.content, source))?;
-            return Ok(bytes.into());
+            return match &staged.content {
+                Content::Memory(held) => Ok(held.bytes.clone()),
+                Content::File(path) => match fs::read(path) {
+                    Ok(bytes) => Ok(bytes.into()),
+                    Err(source) => Err(Error::write(path, source)),
+                },
+            };
         }
         Ok(self.tree.read(&TreePath::Blob(*digest), limit)?)
     }
@@ -256,6 +288,7 @@ impl TreeWriter {
             if self.tree.blob_size(digest)? == Some(size) {
                 lock(&self.staged).remove(digest);
             } else if seen.insert(*digest) {
+                self.write_held(digest)?;
                 let staged = lock(&self.staged);
                 let paths = staged.get(digest).into_iter().flat_map(Staged::paths);
                 files.extend(paths.map(Path::to_owned));
@@ -273,22 +306,51 @@ impl TreeWriter {
         Ok(seen)
     }
 
+    /// Writes a file for content that is in memory.
+    fn write_held(&self, digest: &Digest) -> Result<(), Error> {
+        let bytes = match lock(&self.staged).get(digest) {
+            Some(Staged {
+                content: Content::Memory(held),
+                ..
+            }) => held.bytes.clone(),
+            _ => return Ok(()),
+        };
+        let mut file = self.temporary_file()?;
+        file.write_all(&bytes)
+            .map_err(|source| Error::write(file.path(), source))?;
+        if let Some(staged) = lock(&self.staged).get_mut(digest) {
+            staged.content = Content::File(file.into_temp_path());
+        }
+        Ok(())
+    }
+
     /// Gives staged content its names, pieces first. What fails stays staged, to be tried again.
     fn place(&self, digest: Digest, touched: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
         let pieces = TreePath::Pieces(digest).under(self.tree.root());
         let blob = TreePath::Blob(digest).under(self.tree.root());
         self.make_parents(&blob, touched)?;
         let mut staged = lock(&self.staged);
-        let Some(content) = staged.get_mut(&digest) else {
+        let Some(Staged {
+            content: Content::File(content),
+            pieces: pieces_path,
+            ..
+        }) = staged.get_mut(&digest)
+        else {
             return Ok(());
         };
-        if let Some(path) = &content.pieces {
+        if let Some(path) = pieces_path {
             self.make_parents(&pieces, touched)?;
-            fs::rename(path, &pieces).map_err(|source| Error::write(&pieces, source))?;
-            content.pieces = None;
+            fs::rename(&*path, &pieces).map_err(|source| Error::write(&pieces, source))?;
+            forget(pieces_path.take());
         }
-        fs::rename(&content.content, &blob).map_err(|source| Error::write(&blob, source))?;
-        staged.remove(&digest);
+        fs::rename(&*content, &blob).map_err(|source| Error::write(&blob, source))?;
+        if let Some(Staged {
+            content: Content::File(content),
+            ..
+        }) = staged.remove(&digest)
+        {
+            forget(Some(content));
+        }
         Ok(())
     }
 }
@@ -300,6 +362,12 @@ impl Drop for TreeWriter {
         // Closing the last handle frees it too, so there is nothing to be done about an error.
         let _ = rustix::fs::flock(self.tree.directory().as_fd(), FlockOperation::Unlock);
     }
+}
+
+/// Lets go of a temporary name that is no more: dropping it would try to delete it.
+fn forget(path: Option<TempPath>) {
+    // On the systems a tree lives on, this cannot fail.
+    drop(path.map(TempPath::keep));
 }
 
 /// A lock that a panicking holder left is still good: every critical section leaves whole values.
