@@ -8,9 +8,7 @@
 mod bench;
 mod fake_registry;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,17 +17,13 @@ use std::time::{Duration, Instant};
 use bench::{Bench, MIB, noise, only, snapshot};
 use fake_registry::{Auth, FakeRegistry, Fault, descriptor};
 use mirror_tool::exit::Exit;
-use mirror_tool::export::report::{ImageReport, Status};
-use mirror_tool::export::source::Source;
-use mirror_tool::export::{self, Options, Order, Report};
+use mirror_tool::export::report::Status;
+use mirror_tool::export::{self, Report};
 use mirror_tool::{list, serve, verify};
-use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::digest::Algorithm;
 use oci_mirror::media_type::MediaType;
-use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
-use oci_mirror::registry::retry::Retry;
 use oci_mirror::tree::{Catalog, Tree, TreePath, TreeWriter};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 #[track_caller]

@@ -287,8 +287,12 @@ impl FakeRegistry {
     }
 
     pub(crate) fn blob(&self, content: impl Into<Bytes>) -> Digest {
+        self.blob_as(Algorithm::Sha256, content)
+    }
+
+    pub(crate) fn blob_as(&self, algorithm: Algorithm, content: impl Into<Bytes>) -> Digest {
         let content = content.into();
-        let digest = Algorithm::Sha256.digest(&content);
+        let digest = algorithm.digest(&content);
         self.state().blobs.insert(digest, content);
         digest
     }
@@ -301,7 +305,18 @@ impl FakeRegistry {
         media_type: &MediaType,
         content: String,
     ) -> Digest {
-        let digest = Algorithm::Sha256.digest(content.as_bytes());
+        self.manifest_as(Algorithm::Sha256, name, tag, media_type, content)
+    }
+
+    pub(crate) fn manifest_as(
+        &self,
+        algorithm: Algorithm,
+        name: &str,
+        tag: Option<&str>,
+        media_type: &MediaType,
+        content: String,
+    ) -> Digest {
+        let digest = algorithm.digest(content.as_bytes());
         let mut state = self.state();
         state
             .manifests
@@ -311,6 +326,23 @@ impl FakeRegistry {
             tags.insert(tag.to_owned(), digest);
         }
         digest
+    }
+
+    /// Points a tag at a manifest that is there.
+    pub(crate) fn tag(&self, name: &str, tag: &str, target: &Digest) {
+        let mut state = self.state();
+        let tags = state.tags.entry(name.to_owned()).or_default();
+        tags.insert(tag.to_owned(), *target);
+    }
+
+    /// Takes a tag away.
+    pub(crate) fn untag(&self, name: &str, tag: &str) {
+        self.state().tags.get_mut(name).unwrap().remove(tag);
+    }
+
+    /// Takes a manifest away.
+    pub(crate) fn delete(&self, digest: &Digest) {
+        self.state().manifests.remove(digest);
     }
 
     /// An image of these layers, with a config of its own.

@@ -1,0 +1,581 @@
+//! Which images are exported, what comes along with them, and what leaves the tree again.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the whole binary is tests, helpers outside of #[test] among them"
+)]
+
+mod bench;
+mod fake_registry;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use bench::{Bench, noise, only, snapshot};
+use fake_registry::{Fault, descriptor};
+use mirror_tool::exit::Exit;
+use mirror_tool::export::report::Status;
+use mirror_tool::export::{self, Options, Report};
+use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::media_type::MediaType;
+use oci_mirror::reference::RepoName;
+use oci_mirror::tree::{Catalog, Tree, TreePath};
+use regex::Regex;
+
+/// The time all tests live at.
+const NOW: &str = "2026-06-15T12:00:00Z";
+
+/// An image whose config says when it was made.
+fn image_of(bench: &Bench, name: &str, tag: &str, created: &str) -> Digest {
+    let config = format!(r#"{{"created":"{created}","os":"linux","tag":"{tag}"}}"#);
+    let content = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[]}}"#,
+        MediaType::OCI_MANIFEST,
+        descriptor(
+            "application/vnd.oci.image.config.v1+json",
+            &bench.registry.blob(config.clone()),
+            config.len()
+        )
+    );
+    let manifest = MediaType::OCI_MANIFEST;
+    bench.registry.manifest(name, Some(tag), &manifest, content)
+}
+
+/// An artifact about `subject`; the empty config is the one the image specification names.
+fn artifact(bench: &Bench, name: &str, tag: Option<&str>, kind: &str, subject: &Digest) -> Digest {
+    let payload = format!("{kind} of {subject}");
+    let content = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{manifest}","artifactType":"application/{kind}","config":{config},"layers":[{layer}],"subject":{subject}}}"#,
+        manifest = MediaType::OCI_MANIFEST,
+        config = descriptor(
+            "application/vnd.oci.empty.v1+json",
+            &bench.registry.blob("{}"),
+            2
+        ),
+        layer = descriptor(
+            "application/octet-stream",
+            &bench.registry.blob(payload.clone()),
+            payload.len()
+        ),
+        subject = descriptor(MediaType::OCI_MANIFEST.as_str(), subject, 2),
+    );
+    let manifest = MediaType::OCI_MANIFEST;
+    bench.registry.manifest(name, tag, &manifest, content)
+}
+
+/// The tag that stands in for the referrers API, or cosign's.
+fn digest_tag(subject: &Digest, suffix: &str) -> String {
+    format!("{}{suffix}", subject.to_string().replace(':', "-"))
+}
+
+fn tags(bench: &Bench, name: &str) -> BTreeSet<String> {
+    let tree = Tree::open(&bench.tree()).unwrap();
+    let index = tree.index(&name.parse().unwrap()).unwrap();
+    index.tags().map(|(tag, _)| tag.to_string()).collect()
+}
+
+fn set(tags: &[&str]) -> BTreeSet<String> {
+    tags.iter().map(ToString::to_string).collect()
+}
+
+/// What the tree lists as belonging to `subject`.
+fn referrers(bench: &Bench, name: &str, subject: &Digest) -> BTreeSet<Digest> {
+    let catalog = Catalog::load(&Tree::open(&bench.tree()).unwrap(), None).unwrap();
+    let name: RepoName = name.parse().unwrap();
+    let repository = catalog.repository(&name).unwrap();
+    let ids = repository.referrers(subject).iter();
+    ids.map(|id| catalog.blob(*id).digest).collect()
+}
+
+async fn run(options: Options) -> Report {
+    export::run(options).await.unwrap()
+}
+
+fn at(mut options: Options) -> Options {
+    options.now = Some(NOW.parse().unwrap());
+    options
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_and_the_newest_are_combined() {
+    let bench = Bench::new().await;
+    for tag in [
+        "41", "42", "42.1", "43", "43-rc1", "44", "44.1-debug", "latest", "rawhide",
+    ] {
+        bench.registry.image("a", Some(tag), &[tag.as_bytes()]);
+    }
+    let mut options = bench.options(&["/a"]);
+    let selection = &mut options.orders[0].selection;
+    selection.tags = Some(Regex::new(r"^\d").unwrap());
+    selection.exclude_tags = Some(Regex::new("debug").unwrap());
+    selection.semver = Some(">=42 <44".parse().unwrap());
+    selection.latest = Some(2.try_into().unwrap());
+    let report = run(options).await;
+    bench.sound(&report);
+    assert_eq!(tags(&bench, "a"), set(&["42.1", "43"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_are_no_versions_are_ordered_by_their_age() {
+    let bench = Bench::new().await;
+    for (tag, created) in [
+        ("quiet", "2026-01-01T00:00:00Z"),
+        ("loud", "2026-03-01T00:00:00Z"),
+        ("calm", "2026-02-01T00:00:00Z"),
+        ("odd", "yesterday"),
+    ] {
+        image_of(&bench, "a", tag, created);
+    }
+    let mut options = bench.options(&["/a"]);
+    options.orders[0].selection.latest = Some(2.try_into().unwrap());
+    let report = run(options).await;
+    bench.sound(&report);
+    assert_eq!(tags(&bench, "a"), set(&["calm", "loud"]));
+    // Versions go before all others.
+    image_of(&bench, "a", "1.0", "2020-01-01T00:00:00Z");
+    let mut options = bench.options(&["/a"]);
+    options.orders[0].selection.latest = Some(2.try_into().unwrap());
+    options.orders[0].prune = true;
+    let report = run(options).await;
+    bench.sound(&report);
+    assert_eq!(tags(&bench, "a"), set(&["1.0", "loud"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_must_be_old_enough_and_until_then_the_tag_stays() {
+    let bench = Bench::new().await;
+    let old = image_of(&bench, "a", "1", "2026-06-01T00:00:00Z");
+    image_of(&bench, "a", "2", "2026-06-15T11:00:00Z");
+    image_of(&bench, "a", "3", "never");
+    let options = || {
+        let mut options = at(bench.options(&["/a"]));
+        options.orders[0].selection.min_age = Some(Duration::from_secs(7 * 24 * 60 * 60));
+        options.orders[0].prune = true;
+        options
+    };
+    let report = run(options()).await;
+    bench.sound(&report);
+    assert_eq!((report.totals.exported, report.totals.skipped), (1, 2));
+    assert_eq!(tags(&bench, "a"), set(&["1"]));
+    image_of(&bench, "a", "1", "2026-06-15T11:30:00Z");
+    let report = run(options()).await;
+    bench.sound(&report);
+    assert_eq!(report.totals.skipped, 3, "{report:#?}");
+    let tree = Tree::open(&bench.tree()).unwrap();
+    let index = tree.index(&"a".parse().unwrap()).unwrap();
+    let target = index.target(&"1".parse().unwrap()).unwrap();
+    assert_eq!(target.digest, old);
+    let leftovers = bench.tree().join(".~tmp~");
+    assert_eq!(fs::read_dir(leftovers).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_referrers_api_lists_comes_along_and_so_does_what_comes_later() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let amd = bench.registry.image("a", None, &[b"amd"]);
+    let index = bench.registry.index("a", Some("1"), &[(amd, "linux/amd64")]);
+    let sbom = artifact(&bench, "a", None, "sbom", &index);
+    let signature = artifact(&bench, "a", None, "signature", &sbom);
+    let of_child = artifact(&bench, "a", None, "signature", &amd);
+    let report = bench.export(&["/a:1"]).await;
+    bench.sound(&report);
+    assert_eq!(report.totals.exported, 4, "{report:#?}");
+    assert_eq!(referrers(&bench, "a", &index), [sbom].into());
+    assert_eq!(referrers(&bench, "a", &sbom), [signature].into());
+    assert_eq!(referrers(&bench, "a", &amd), [of_child].into());
+    let came = report
+        .images
+        .iter()
+        .find(|image| image.digest == Some(signature))
+        .unwrap();
+    assert_eq!((came.subject, &came.tag), (Some(sbom), &None));
+
+    let before = snapshot(&bench.tree());
+    let report = bench.export(&["/a:1"]).await;
+    assert_eq!(report.totals.unchanged, 4, "{report:#?}");
+    assert!(before == snapshot(&bench.tree()), "a file was touched");
+
+    let late = artifact(&bench, "a", None, "late", &index);
+    let report = bench.export(&["/a"]).await;
+    bench.sound(&report);
+    assert_eq!(report.totals.exported, 1, "{report:#?}");
+    assert_eq!(referrers(&bench, "a", &index), [sbom, late].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_named_after_a_digest_come_along_whatever_the_filter() {
+    let bench = Bench::new().await;
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    let other = bench.registry.image("a", Some("2"), &[b"other"]);
+    let signature = artifact(&bench, "a", None, "signature", &image);
+    let index = bench.registry.index("a", None, &[(signature, "")]);
+    let fallback = digest_tag(&image, "");
+    bench.registry.tag("a", &fallback, &index);
+    let cosign: Vec<String> = [".sig", ".att", ".sbom"]
+        .iter()
+        .map(|suffix| digest_tag(&image, suffix))
+        .collect();
+    for tag in &cosign {
+        bench.registry.image("a", Some(tag), &[tag.as_bytes()]);
+    }
+    let unwanted = digest_tag(&other, ".sig");
+    bench.registry.image("a", Some(&unwanted), &[b"unwanted"]);
+    let filtered = || {
+        let mut options = bench.options(&["/a"]);
+        options.orders[0].selection.tags = Some(Regex::new("^1$").unwrap());
+        options
+    };
+    let report = run(filtered()).await;
+    bench.sound(&report);
+    let mut expected = set(&["1", &fallback]);
+    expected.extend(cosign.iter().cloned());
+    assert_eq!(tags(&bench, "a"), expected);
+    assert_eq!(referrers(&bench, "a", &image), [signature].into());
+
+    // A source without the API is not asked for it again, as long as there is nothing new.
+    bench.registry.take_log();
+    let report = run(filtered()).await;
+    assert_eq!(report.totals.unchanged, 5, "{report:#?}");
+    let log = bench.registry.take_log();
+    let heads = log.iter().filter(|line| line.starts_with("HEAD")).count();
+    assert_eq!((log.len(), heads), (6, 5), "{log:#?}");
+
+    // Without a filter everything comes; without referrers none of it.
+    let report = bench.export(&["/a"]).await;
+    bench.sound(&report);
+    expected.extend(set(&["2", &unwanted]));
+    assert_eq!(tags(&bench, "a"), expected);
+    let mut options = bench.options(&["/a"]);
+    options.orders[0].referrers = false;
+    options.orders[0].dest_name = Some("b".parse().unwrap());
+    bench.sound(&run(options).await);
+    assert_eq!(tags(&bench, "b"), set(&["1", "2"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_does_not_list_tags_is_asked_for_signatures_by_name() {
+    let bench = Bench::new().await;
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    let signature = digest_tag(&image, ".sig");
+    bench.registry.image("a", Some(&signature), &[b"signature"]);
+    let denied = Fault::Status(403, vec![]);
+    bench.registry.fail("/v2/a/tags/list", denied);
+    let report = bench.export(&["/a:1"]).await;
+    bench.sound(&report);
+    assert_eq!(tags(&bench, "a"), set(&["1", &signature]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_cannot_be_had_is_told_and_the_image_is_exported() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    let broken = artifact(&bench, "a", None, "signature", &image);
+    let gone = Fault::Status(404, vec![]);
+    bench.registry.fail(&format!("/v2/a/manifests/{broken}"), gone);
+    let report = bench.export(&["/a:1"]).await;
+    assert_eq!((report.totals.exported, report.totals.failed), (1, 1));
+    assert_eq!(report.exit(), Exit::Partial);
+    let failed = report.failures().next().unwrap();
+    assert_eq!(failed.subject, Some(image));
+
+    bench.registry.heal();
+    let down = Fault::Status(403, vec![]);
+    bench.registry.fail(&format!("/v2/a/referrers/{image}"), down);
+    let report = bench.export(&["/a:1"]).await;
+    assert_eq!((report.totals.unchanged, report.totals.failed), (1, 1));
+    let failed = report.failures().next().unwrap();
+    assert!(failed.source.contains("belongs to"), "{failed:#?}");
+    bench.registry.heal();
+    bench.sound(&bench.export(&["/a:1"]).await);
+    assert_eq!(referrers(&bench, "a", &image), [broken].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirrored_layout_brings_its_signatures_to_the_next_tree() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    let signature = artifact(&bench, "a", None, "signature", &image);
+    bench.sound(&bench.export(&["/a:1"]).await);
+    let second = bench.dir.path().join("second");
+    let source = format!("oci:{}:1", bench.tree().join("repos/a").display());
+    let mut options = bench.options(&[&source]);
+    options.tree = second.clone();
+    options.orders[0].dest_name = Some("a".parse().unwrap());
+    assert_eq!(run(options).await.totals.exported, 2);
+    assert!(TreePath::Blob(signature).under(&second).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_left_the_source_leaves_the_tree() {
+    let bench = Bench::new().await;
+    let gone = bench.registry.image("a", Some("1"), &[b"one"]);
+    bench.registry.image("a", Some("2"), &[b"two"]);
+    let digest = bench.registry.image("a", None, &[b"by digest"]);
+    let signature = digest_tag(&gone, ".sig");
+    bench.registry.image("a", Some(&signature), &[b"signature"]);
+    bench.registry.image("b", Some("1"), &[b"other"]);
+    let by_digest = format!("/a@{digest}");
+    bench.sound(&bench.export(&["/a", "/b", &by_digest]).await);
+
+    bench.registry.untag("a", "1");
+    let pruning = |dry_run| {
+        let mut options = bench.options(&["/a"]);
+        options.orders[0].prune = true;
+        options.orders[0].selection.tags = Some(Regex::new(r"^\d").unwrap());
+        options.dry_run = dry_run;
+        options
+    };
+    let before = snapshot(&bench.tree());
+    let dry = run(pruning(true)).await;
+    assert!(before == snapshot(&bench.tree()), "a dry run wrote");
+    let report = run(pruning(false)).await;
+    bench.sound(&report);
+    assert_eq!(dry.removed, report.removed);
+    let removed: Vec<_> = report
+        .removed
+        .iter()
+        .map(|removed| removed.tag.clone().unwrap())
+        .collect();
+    assert_eq!(removed, ["1", &signature]);
+    assert_eq!(report.totals.removed, 2);
+    assert_eq!(tags(&bench, "a"), set(&["2"]));
+    assert_eq!(tags(&bench, "b"), set(&["1"]));
+    assert!(bench.holds(gone), "content goes with `prune` only");
+    let tree = Tree::open(&bench.tree()).unwrap();
+    let entries = tree.index(&"a".parse().unwrap()).unwrap();
+    assert!(entries.entries().iter().any(|entry| entry.digest == digest));
+
+    let before = snapshot(&bench.tree());
+    let report = run(pruning(false)).await;
+    assert_eq!(report.removed, []);
+    assert!(before == snapshot(&bench.tree()), "a file was touched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_referrer_that_has_left_the_source_leaves_with_it() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"one"]);
+    let kept = artifact(&bench, "a", None, "kept", &image);
+    let revoked = artifact(&bench, "a", None, "revoked", &image);
+    bench.sound(&bench.export(&["/a"]).await);
+    assert_eq!(referrers(&bench, "a", &image), [kept, revoked].into());
+    bench.registry.delete(&revoked);
+    let mut options = bench.options(&["/a"]);
+    options.orders[0].prune = true;
+    let report = run(options).await;
+    bench.sound(&report);
+    assert_eq!(report.removed.len(), 1, "{report:#?}");
+    assert_eq!(referrers(&bench, "a", &image), [kept].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_in_trouble_removes_nothing() {
+    let bench = Bench::new().await;
+    for number in 0..30 {
+        let tag = format!("{number}");
+        bench.registry.image("a", Some(&tag), &[tag.as_bytes()]);
+    }
+    bench.sound(&bench.export(&["/a"]).await);
+    let before = snapshot(&bench.tree());
+    let pruning = |accept_shrink| {
+        let mut options = bench.options(&["/a"]);
+        options.orders[0].prune = true;
+        options.accept_shrink = accept_shrink;
+        options
+    };
+    for fault in [Fault::Status(500, vec![]), Fault::Status(404, vec![])] {
+        bench.registry.fail("/v2/a/tags/list", fault);
+        let report = run(pruning(true)).await;
+        assert_eq!((report.exit(), report.removed), (Exit::Failed, vec![]));
+    }
+    bench.registry.heal();
+    for number in 1..30 {
+        bench.registry.untag("a", &number.to_string());
+    }
+    let report = run(pruning(false)).await;
+    assert_eq!(report.removed, []);
+    let error = report.failures().next().unwrap().error.clone().unwrap();
+    assert!(error.contains("29 of the 30"), "{error}");
+    bench.registry.untag("a", "0");
+    let report = run(pruning(true)).await;
+    assert_eq!((report.exit(), report.removed), (Exit::Failed, vec![]));
+    assert!(before == snapshot(&bench.tree()), "a file was touched");
+
+    bench.registry.image("a", Some("0"), &[b"0"]);
+    let report = run(pruning(true)).await;
+    bench.sound(&report);
+    assert_eq!(report.totals.removed, 29);
+    assert_eq!(tags(&bench, "a"), set(&["0"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_what_the_real_one_does() {
+    let bench = Bench::new().await;
+    let (shared, large) = (noise(1, 5000), noise(2, 3 << 20));
+    bench.registry.image("a", Some("1"), &[&shared]);
+    bench.sound(&bench.export(&["/a"]).await);
+    bench.registry.image("a", Some("2"), &[&shared, &large]);
+    bench.registry.image("a", Some("3"), &[&shared, &large, b"x"]);
+    let mut options = bench.options(&["/a"]);
+    options.dry_run = true;
+    let dry = run(options).await;
+    let real = bench.export(&["/a"]).await;
+    bench.sound(&real);
+    assert_eq!(
+        (dry.totals.pending, dry.totals.unchanged),
+        (real.totals.exported, real.totals.unchanged)
+    );
+    assert_eq!(dry.totals.bytes_fetched, real.totals.bytes_fetched);
+    assert_eq!(dry.totals.bytes_shared, real.totals.bytes_shared);
+    assert!(dry.totals.bytes_fetched > 3 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_content_is_kept_byte_for_byte() {
+    let bench = Bench::new().await;
+    // A manifest of zstd layers, and one of an index in an index.
+    let zstd = noise(3, 4000);
+    let layer = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","digest":"{}","size":4000,"annotations":{{"io.github.containers.zstd-chunked.manifest-checksum":"x"}}}}"#,
+        bench.registry.blob(zstd)
+    );
+    let config = descriptor(
+        "application/vnd.oci.image.config.v1+json",
+        &bench.registry.blob("{ }"),
+        3,
+    );
+    let content = format!(
+        "{{ \"layers\" : [ {layer} ],\n \"config\":{config}, \"schemaVersion\": 2, \"mediaType\":\"{}\" }}\n",
+        MediaType::OCI_MANIFEST
+    );
+    let manifest = MediaType::OCI_MANIFEST;
+    let image = bench.registry.manifest("a", None, &manifest, content.clone());
+    let inner = bench.registry.index("a", None, &[(image, "linux/amd64")]);
+    bench.registry.index("a", Some("nested"), &[(inner, "")]);
+    // Many layers, as an ostree-native image has.
+    let layers: Vec<Vec<u8>> = (0..70).map(|seed| noise(100 + seed, 2000)).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    bench.registry.image("a", Some("ostree"), &layers);
+    let report = bench.export(&["/a"]).await;
+    bench.sound(&report);
+    let stored = fs::read(TreePath::Blob(image).under(&bench.tree())).unwrap();
+    assert_eq!(stored, content.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sha512_image_is_exported_with_its_signature() {
+    let bench = Bench::new().await;
+    let layer = noise(4, 2 << 20);
+    let layer_digest = bench.registry.blob_as(Algorithm::Sha512, layer.clone());
+    let config = bench.registry.blob_as(Algorithm::Sha512, "{}");
+    let content = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}"#,
+        MediaType::OCI_MANIFEST,
+        descriptor("application/vnd.oci.image.config.v1+json", &config, 2),
+        descriptor("application/vnd.oci.image.layer.v1.tar", &layer_digest, layer.len()),
+    );
+    let manifest = MediaType::OCI_MANIFEST;
+    let image = bench
+        .registry
+        .manifest_as(Algorithm::Sha512, "a", Some("1"), &manifest, content);
+    // Cut to what a tag has room for, as the specification has it.
+    let signature = digest_tag(&image, "")[..7 + 64].to_owned() + ".sig";
+    bench.registry.image("a", Some(&signature), &[b"signature"]);
+    let report = bench.export(&["/a:1"]).await;
+    bench.sound(&report);
+    assert_eq!(tags(&bench, "a"), set(&["1", &signature]));
+    assert!(bench.tree().join("blobs/sha512").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_reads_its_sources_from_a_file() {
+    let bench = Bench::new().await;
+    for tag in ["1", "2", "10"] {
+        bench.registry.image("a", Some(tag), &[tag.as_bytes()]);
+    }
+    bench.registry.image("b", Some("x"), &[b"b"]);
+    let host = bench.registry.address;
+    let file = bench.dir.path().join("export.toml");
+    let text = format!(
+        r#"
+        tree = "tree"
+        [defaults]
+        latest = 2
+        [[source]]
+        from = "docker://{host}/a"
+        dest-name = "team/a"
+        [[source]]
+        from = "{host}/b"
+        [registry."{host}"]
+        plain-http = true
+        requests = "1000/s"
+        max-concurrent = 2
+        "#
+    );
+    fs::write(&file, &text).unwrap();
+    let program = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_mirror-tool"));
+        program.args(["export", "--json", "--config"]).arg(&file);
+        program
+    };
+    let output = program().output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.totals.exported, 3);
+    assert_eq!(tags(&bench, "team/a"), set(&["10", "2"]));
+    assert_eq!(tags(&bench, "b"), set(&["x"]));
+    // A flag wins over the file.
+    let output = program().args(["--latest", "1", "--prune"]).output();
+    let report: Report = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    assert_eq!(report.totals.removed, 1, "{report:#?}");
+    assert_eq!(tags(&bench, "team/a"), set(&["10"]));
+    // What is wrong with the file is wrong usage, and named.
+    fs::write(&file, format!("{text}\nmax-concurent = 2\n")).unwrap();
+    let output = program().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("max-concurent"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_visible_no_later_than_their_image() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    let signature = artifact(&bench, "a", None, "signature", &image);
+    let slow = Fault::Slow(Duration::from_millis(300));
+    bench.registry.fail(&format!("/v2/a/manifests/{signature}"), slow);
+    let index = bench.tree().join("repos/a/index.json");
+    let watch = tokio::task::spawn_blocking(move || {
+        loop {
+            if let Ok(text) = fs::read_to_string(&index) {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    bench.sound(&bench.export(&["/a:1"]).await);
+    let first = watch.await.unwrap();
+    assert!(first.contains(&signature.to_string()), "{first}");
+    assert!(first.contains(&image.to_string()), "{first}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_of_an_image_names_what_is_skipped() {
+    let bench = Bench::new().await;
+    image_of(&bench, "a", "1", "2026-06-15T11:00:00Z");
+    let mut options = at(bench.options(&["/a:1"]));
+    options.orders[0].selection.min_age = Some(Duration::from_secs(3600 * 24));
+    let report = run(options).await;
+    let image = only(&report);
+    assert_eq!(image.status, Status::Skipped);
+    let why = image.error.as_deref().unwrap();
+    assert!(why.contains("2026-06-15T11:00:00Z"), "{why}");
+    assert_eq!(report.exit(), Exit::Fine);
+}
