@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -19,7 +20,7 @@ use crate::export::progress::Progress;
 use crate::export::report::Report;
 use crate::export::source::Source;
 use crate::say::say;
-use crate::{export, list, serve, verify};
+use crate::{export, list, prune, serve, verify};
 
 /// Make, check and list trees of container images for a mirror network.
 #[derive(Debug, Parser)]
@@ -37,7 +38,9 @@ enum Command {
     /// Copy images from registries and image layouts into a tree.
     Export(Box<Export>),
     /// Hash everything again and check that every tag is complete.
-    Verify(Verify),
+    Verify(Box<Verify>),
+    /// Remove what no tag needs any more.
+    Prune(Prune),
     /// List repositories, tags and sizes.
     List(List),
     /// Hand the tree out as a static mirror would, for trying things out.
@@ -45,10 +48,6 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line and nothing else"
-)]
 struct Export {
     /// Directory of the tree; made if it is not there.
     #[arg(long, value_name = "DIR")]
@@ -73,6 +72,22 @@ struct Export {
     /// Name of the repository in the tree, instead of the source's own.
     #[arg(long, value_name = "NAME")]
     dest_name: Option<RepoName>,
+    #[command(flatten)]
+    connection: Connection,
+    /// How many images to work on at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+    /// Say what would be exported, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Write one JSON object to standard output at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How to talk to registries.
+#[derive(Debug, Args)]
+struct Connection {
     /// File of registry logins, instead of those of podman and docker.
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -85,18 +100,9 @@ struct Export {
     /// Accept any certificate.
     #[arg(long)]
     insecure_skip_tls_verify: bool,
-    /// How many images to work on at once.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: u16,
     /// How often to ask again when a registry fails.
     #[arg(long, value_name = "N", default_value_t = 5)]
     retries: u8,
-    /// Say what would be exported, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Write one JSON object to standard output at the end.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +110,32 @@ struct Verify {
     /// Directory of the tree.
     #[arg(long, value_name = "DIR")]
     tree: PathBuf,
+    /// Fetch again what is damaged or missing; may be repeated, and is tried in this order.
+    #[arg(
+        long = "repair",
+        value_name = "SOURCE",
+        help = "Fetch again what is damaged or missing, from docker://HOST[:PORT][/NAME], oci:DIR, or \
+                the URL of a mirror; may be repeated"
+    )]
+    repair: Vec<verify::RepairSource>,
+    #[command(flatten)]
+    connection: Connection,
+    /// Write one JSON object to standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Prune {
+    /// Directory of the tree.
+    #[arg(long, value_name = "DIR")]
+    tree: PathBuf,
+    /// For how long something must have been unneeded: 7d, 36h, 90m, 0.
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
+    grace: Duration,
+    /// Say what would be removed, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Write one JSON object to standard output.
     #[arg(long)]
     json: bool,
@@ -168,14 +200,31 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             told(printed, report.exit())
         }
         Command::Verify(arguments) => {
-            let report =
-                tokio::task::spawn_blocking(move || verify::run(&arguments.tree)).await??;
+            let report = verify(&arguments).await?;
             let printed = if arguments.json {
                 print_json(&report)
             } else {
                 print(&report)
             };
             say(report.summary);
+            told(printed, report.exit())
+        }
+        Command::Prune(arguments) => {
+            let options = prune::Options {
+                tree: arguments.tree,
+                grace: arguments.grace,
+                dry_run: arguments.dry_run,
+                now: None,
+            };
+            let report = tokio::task::spawn_blocking(move || prune::run(&options)).await??;
+            report.removed.iter().for_each(say);
+            report.damaged.iter().for_each(say);
+            say(&report);
+            let printed = if arguments.json {
+                print_json(&report)
+            } else {
+                Ok(())
+            };
             told(printed, report.exit())
         }
         Command::List(arguments) => {
@@ -208,24 +257,6 @@ async fn export(arguments: Export) -> anyhow::Result<Report> {
 
 impl Export {
     fn options(self, shutdown: CancellationToken) -> anyhow::Result<export::Options> {
-        let tls_ca = match &self.tls_ca {
-            None => None,
-            Some(path) => Some(
-                std::fs::read(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?
-                    .into(),
-            ),
-        };
-        let connection = client::Options {
-            plain_http: self.plain_http,
-            tls_ca,
-            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
-            retry: Retry {
-                retries: self.retries.into(),
-                ..Retry::default()
-            },
-            ..client::Options::default()
-        };
         Ok(export::Options {
             tree: self.tree,
             sources: self.sources,
@@ -237,13 +268,74 @@ impl Export {
             platforms: self.platforms,
             jobs: self.jobs.into(),
             dry_run: self.dry_run,
-            connection,
-            credentials: Credentials::load(self.authfile.as_deref())?,
+            connection: self.connection.options()?,
+            credentials: self.connection.credentials()?,
             progress: Progress::for_stderr(),
             shutdown,
             now: None,
         })
     }
+}
+
+impl Connection {
+    fn options(&self) -> anyhow::Result<client::Options> {
+        let tls_ca = match &self.tls_ca {
+            None => None,
+            Some(path) => Some(
+                std::fs::read(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?
+                    .into(),
+            ),
+        };
+        Ok(client::Options {
+            plain_http: self.plain_http,
+            tls_ca,
+            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
+            retry: Retry {
+                retries: self.retries.into(),
+                ..Retry::default()
+            },
+            ..client::Options::default()
+        })
+    }
+
+    fn credentials(&self) -> anyhow::Result<Credentials> {
+        Ok(Credentials::load(self.authfile.as_deref())?)
+    }
+}
+
+/// Checks a tree, and repairs it if there is where from.
+async fn verify(arguments: &Verify) -> anyhow::Result<verify::Report> {
+    let root = arguments.tree.clone();
+    if arguments.repair.is_empty() {
+        return tokio::task::spawn_blocking(move || verify::run(&root)).await?;
+    }
+    let options = verify::RepairOptions {
+        tree: root,
+        sources: arguments.repair.clone(),
+        connection: arguments.connection.options()?,
+        credentials: arguments.connection.credentials()?,
+        shutdown: CancellationToken::new(),
+    };
+    until_stopped(options.shutdown.clone(), verify::run_and_repair(options)).await
+}
+
+/// A number and its unit: seconds, minutes, hours, days or weeks. Nothing needs no unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number and s, m, h, d or w, such as 7d".to_owned();
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" if digits == "0" => 1,
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(unit).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Runs `work`; the first signal to stop cancels `shutdown`, the second ends the process at once.
@@ -303,6 +395,19 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_read_with_their_unit() {
+        for (text, seconds) in [
+            ("7d", 604_800),
+            ("36h", 129_600),
+            ("90m", 5400),
+            ("0", 0),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+    }
+
+    #[test]
     fn wrong_sources_and_patterns_are_usage_errors() {
         for arguments in [
             &["export", "--tree", "t"][..],
@@ -311,6 +416,10 @@ mod tests {
             &["export", "--tree", "t", "q.io/a", "--platform", "linux"],
             &["export", "--tree", "t", "q.io/a", "--jobs", "0"],
             &["export", "q.io/a"],
+            &["prune", "--tree", "t", "--grace", "7"],
+            &["prune", "--tree", "t", "--grace", "-1d"],
+            &["prune", "--tree", "t", "--grace", "99999999999999999999d"],
+            &["verify", "--tree", "t", "--repair", "q.io/a:1"],
         ] {
             let result = Cli::try_parse_from([&["mirror-tool"], arguments].concat());
             assert_eq!(result.unwrap_err().exit_code(), 2, "{arguments:?}");

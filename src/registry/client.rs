@@ -20,12 +20,14 @@ use super::fields::{
 use super::hub;
 use super::link::{Unusable, next_page};
 use super::login::{Gate, Pass};
+use super::mirror::MirrorUrl;
 use super::retry::Retry;
 use crate::digest::Digest;
 use crate::excerpt::Excerpt;
 use crate::manifest::{self, Manifest};
 use crate::media_type::MediaType;
 use crate::reference::{Reference, RegistryHost, RepoName, Tag};
+use crate::tree::TreePath;
 
 /// How we introduce ourselves.
 pub const USER_AGENT: &str = concat!("oci-mirror/", env!("CARGO_PKG_VERSION"));
@@ -113,6 +115,7 @@ impl Default for Pace {
 pub struct Registry {
     host: RegistryHost,
     base: Url,
+    paths: Paths,
     http: reqwest::Client,
     gate: Gate,
     retry: Retry,
@@ -123,6 +126,15 @@ pub struct Registry {
     failures: AtomicUsize,
     /// When the registry has asked to be left alone, nothing is sent before this.
     quiet_until: Mutex<Option<Instant>>,
+}
+
+/// Where below the base blobs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Paths {
+    /// `<name>/blobs/<digest>`
+    Registry,
+    /// `blobs/<alg>/<hh>/<hex>`, whatever the repository.
+    Tree,
 }
 
 /// What a registry says about a manifest without sending it.
@@ -156,6 +168,7 @@ impl Registry {
         Ok(Self {
             host,
             base,
+            paths: Paths::Registry,
             http,
             gate,
             retry: options.retry,
@@ -165,6 +178,18 @@ impl Registry {
             failures: AtomicUsize::new(0),
             quiet_until: Mutex::default(),
         })
+    }
+
+    /// A client for a mirror, which has nothing to offer but blobs: manifests are blobs there too.
+    pub fn mirror(
+        mirror: &MirrorUrl,
+        options: &Options,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, Error> {
+        let mut registry = Self::new(mirror.host().clone(), options, credentials)?;
+        registry.base = mirror.base().clone();
+        registry.paths = Paths::Tree;
+        Ok(registry)
     }
 
     /// The registry's name, as given.
@@ -250,7 +275,14 @@ impl Registry {
         offset: u64,
     ) -> Result<BlobStream, Error> {
         let subject = Subject::Blob(name.clone(), *digest);
-        let url = self.url(name, &format!("blobs/{digest}"));
+        let url = match self.paths {
+            Paths::Registry => self.url(name, &format!("blobs/{digest}")),
+            Paths::Tree => {
+                let mut url = self.base.clone();
+                url.set_path(&format!("{}{}", url.path(), TreePath::Blob(*digest)));
+                url
+            }
+        };
         let mut headers = HeaderMap::new();
         // A blob's bytes are what its digest names; a coding on top of them only gets in the way.
         headers.insert(

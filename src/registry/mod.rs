@@ -4,7 +4,7 @@
 //! now, the manifest behind it, and the bytes of a blob. Answers come as our types, bounded and
 //! checked; [`error`] keeps what decides the next step, [`retry`] is that decision as a value, and
 //! [`credentials`] finds the login other tools have stored. [`hub`] knows the one registry whose
-//! name is not its host.
+//! name is not its host, [`mirror`] what to do without one: a copy of a tree has blobs too.
 //!
 //! Logging in is left to the `oci-client` crate: it reads the challenge and talks to the token
 //! service. The requests themselves are ours, because that client pings `/v2/` before each
@@ -17,6 +17,7 @@ pub mod client;
 pub mod credentials;
 pub mod error;
 pub mod hub;
+pub mod mirror;
 pub mod retry;
 
 mod fields;
@@ -25,3 +26,4 @@ mod login;
 
 pub use client::Registry;
 pub use error::Error;
+pub use mirror::MirrorUrl;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::catalog::MAX_DEPTH;
 use super::index::RepoIndex;
+use super::path::TreePath;
 use super::reader::{self, Tree};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
@@ -93,6 +94,23 @@ pub enum Problem {
     /// Indexes within indexes within indexes.
     #[error("indexes are nested more than {MAX_DEPTH} deep")]
     TooDeep,
+}
+
+impl Problem {
+    /// What is missing or wrong, if that is known.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Missing { digest, .. } | Self::Size { digest, .. } => Some(*digest),
+            Self::Unreadable(reader::Error::Manifest { digest, .. }) => Some(*digest),
+            Self::Unreadable(
+                reader::Error::Read { path, .. } | reader::Error::TooLarge { path, .. },
+            ) => match path {
+                TreePath::Blob(digest) => Some(*digest),
+                _ => None,
+            },
+            Self::Unreadable(_) | Self::TooDeep => None,
+        }
+    }
 }
 
 impl Kind {
@@ -236,7 +254,6 @@ mod tests {
     use super::*;
     use crate::digest::Algorithm;
     use crate::media_type::MediaType;
-    use crate::tree::TreePath;
 
     /// A tree without a writer: blobs are put there and linked by hand.
     #[derive(Debug)]

@@ -20,13 +20,13 @@ const CHUNK: usize = 1 << 20;
 
 /// A layout, its entries read.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     dir: PathBuf,
     index: RepoIndex,
 }
 
 impl Layout {
-    pub(super) fn read(dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("index.json");
         let bytes = read_bounded(&path, index::MAX_BYTES)?;
         let index =

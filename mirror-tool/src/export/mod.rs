@@ -14,12 +14,12 @@ pub mod source;
 
 mod error;
 mod fetch;
-mod layout;
+pub(crate) mod layout;
 mod plan;
 mod publish;
 mod run;
 mod sink;
-mod transfer;
+pub(crate) mod transfer;
 
 pub use error::Error;
 pub use plan::Filter;

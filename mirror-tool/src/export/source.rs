@@ -96,7 +96,7 @@ pub enum InvalidSource {
 
 /// The repository or layout that an image's content is fetched from.
 #[derive(Debug, Clone)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     Registry {
         registry: Arc<Registry>,
         name: RepoName,
@@ -106,7 +106,7 @@ pub(super) enum Origin {
 
 impl Origin {
     /// The manifest a tag or digest stands for now.
-    pub(super) async fn manifest(&self, wanted: &Wish) -> Result<Manifest, Error> {
+    pub(crate) async fn manifest(&self, wanted: &Wish) -> Result<Manifest, Error> {
         match (self, wanted) {
             (Self::Registry { registry, name }, Wish::Reference(reference)) => {
                 Ok(registry.manifest(name, reference).await?)
@@ -160,7 +160,7 @@ impl fmt::Display for Origin {
 
 /// How a manifest is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// By tag or digest.
     Reference(Reference),
     /// By a descriptor at hand.

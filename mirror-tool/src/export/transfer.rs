@@ -31,7 +31,7 @@ pub(super) const BUFFER: u64 = 1 << 20;
 
 /// The transfers of one run.
 #[derive(Debug)]
-pub(super) struct Transfers {
+pub(crate) struct Transfers {
     writer: Arc<TreeWriter>,
     slots: Semaphore,
     fates: Mutex<HashMap<Digest, Slot>>,
@@ -70,7 +70,7 @@ pub(super) enum Outcome {
 }
 
 impl Transfers {
-    pub(super) fn new(writer: Arc<TreeWriter>, parallel: usize, progress: Progress) -> Self {
+    pub(crate) fn new(writer: Arc<TreeWriter>, parallel: usize, progress: Progress) -> Self {
         Self {
             writer,
             slots: Semaphore::new(parallel),
@@ -234,9 +234,13 @@ impl Transfers {
         Ok(Arc::new(manifest))
     }
 
-    /// Fetches a blob; when the bytes turn out wrong, once more from the start, since a cache on the
+    /// Fetches a blob, whether it is there or not; when the bytes turn out wrong, once more from the start, since a cache on the
     /// way may have been caught with half of it.
-    async fn fetch(&self, descriptor: &Descriptor, origin: &Origin) -> Result<(), Error> {
+    pub(crate) async fn fetch(
+        &self,
+        descriptor: &Descriptor,
+        origin: &Origin,
+    ) -> Result<(), Error> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::Stopped)?;
         let progress = self.progress.blob(&descriptor.digest, descriptor.size);
         match self.attempt(descriptor, origin, &progress).await {
@@ -315,7 +319,7 @@ async fn collect(descriptor: &Descriptor, origin: &Origin) -> Result<Bytes, Erro
 }
 
 /// Runs blocking work on a thread for it. The one doorway of the export.
-pub(super) async fn blocking<T, F>(work: F) -> T
+pub(crate) async fn blocking<T, F>(work: F) -> T
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
