@@ -45,11 +45,11 @@ impl FromStr for MirrorUrl {
     fn from_str(text: &str) -> Result<Self, InvalidMirror> {
         let invalid = || InvalidMirror(Excerpt(text).into());
         let mut base = Url::parse(text).map_err(|_| invalid())?;
-        let bare = base.username().is_empty()
+        let is_plain = base.username().is_empty()
             && base.password().is_none()
             && base.query().is_none()
             && base.fragment().is_none();
-        if !bare || !matches!(base.scheme(), "http" | "https") {
+        if !is_plain || !matches!(base.scheme(), "http" | "https") {
             return Err(invalid());
         }
         let host = base.host_str().ok_or_else(invalid)?;

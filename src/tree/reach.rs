@@ -100,8 +100,9 @@ impl Problem {
     /// What is missing or wrong, if that is known.
     pub fn digest(&self) -> Option<Digest> {
         match self {
-            Self::Missing { digest, .. } | Self::Size { digest, .. } => Some(*digest),
-            Self::Unreadable(reader::Error::Manifest { digest, .. }) => Some(*digest),
+            Self::Missing { digest, .. }
+            | Self::Size { digest, .. }
+            | Self::Unreadable(reader::Error::Manifest { digest, .. }) => Some(*digest),
             Self::Unreadable(
                 reader::Error::Read { path, .. } | reader::Error::TooLarge { path, .. },
             ) => match path {

@@ -27,7 +27,7 @@ pub(super) struct BlobFile {
 
 impl Blobs {
     pub(super) fn new(mut files: Vec<BlobFile>) -> Self {
-        files.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
+        files.sort_unstable_by_key(|blob| blob.digest);
         Self(files)
     }
 

@@ -13,6 +13,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 
 use oci_mirror::tree::TreePath;
 
@@ -70,9 +71,10 @@ impl Records {
         }
         let mut text = format!("{FIRST_LINE}\n");
         for (path, since) in &lines {
-            text.push_str(&format!("{since} {path}\n"));
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{since} {path}");
         }
-        text.push_str(&format!("{LAST_WORD} {}\n", lines.len()));
+        let _ = writeln!(text, "{LAST_WORD} {}", lines.len());
         text.into_bytes()
     }
 

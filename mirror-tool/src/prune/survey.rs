@@ -147,7 +147,9 @@ impl Surveyor<'_> {
                 }
             }
             Err(problem) => {
-                links.keys().for_each(|digest| self.blobs.need(digest));
+                for digest in links.keys() {
+                    self.blobs.need(digest);
+                }
                 self.survey.damaged.push(Damaged {
                     repository: Some(repo.name().to_string()),
                     problem,
@@ -203,10 +205,9 @@ impl Surveyor<'_> {
         match problem {
             None => Ok(reach.members.into_keys().collect()),
             Some(problem) => {
-                reach
-                    .members
-                    .keys()
-                    .for_each(|digest| self.blobs.need(digest));
+                for digest in reach.members.keys() {
+                    self.blobs.need(digest);
+                }
                 Err(problem)
             }
         }
