@@ -1,5 +1,6 @@
 //! The command line.
 
+mod connection;
 mod export;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -7,13 +8,15 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use oci_mirror::age::Age;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{self, Exit, told};
 use crate::export::Report;
 use crate::say::say;
-use crate::{list, manual, serve, verify};
+use crate::{list, manual, prune, serve, verify};
+use connection::Connection;
 use export::Export;
 
 /// Make, check and list trees of container images for a mirror network.
@@ -32,7 +35,9 @@ enum Command {
     /// Copy images from registries and image layouts into a tree.
     Export(Box<Export>),
     /// Hash everything again and check that every tag is complete.
-    Verify(Verify),
+    Verify(Box<Verify>),
+    /// Remove what no tag needs any more.
+    Prune(Prune),
     /// List repositories, tags and sizes.
     List(List),
     /// Hand the tree out as a static mirror would, for trying things out.
@@ -55,6 +60,32 @@ struct Verify {
     /// Directory of the tree.
     #[arg(long, value_name = "DIR")]
     tree: PathBuf,
+    /// Fetch again what is damaged or missing; may be repeated, and is tried in this order.
+    #[arg(
+        long = "repair",
+        value_name = "SOURCE",
+        help = "Fetch again what is damaged or missing, from docker://HOST[:PORT][/NAME], oci:DIR, or \
+                the URL of a mirror; may be repeated"
+    )]
+    repair: Vec<verify::RepairSource>,
+    #[command(flatten)]
+    connection: Connection,
+    /// Write one JSON object to standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Prune {
+    /// Directory of the tree.
+    #[arg(long, value_name = "DIR")]
+    tree: PathBuf,
+    /// For how long something must have been unneeded: 7d, 36h, 90m, 0.
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    grace: Age,
+    /// Say what would be removed, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Write one JSON object to standard output.
     #[arg(long)]
     json: bool,
@@ -122,14 +153,31 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             told(printed, exit)
         }
         Command::Verify(arguments) => {
-            let report =
-                tokio::task::spawn_blocking(move || verify::run(&arguments.tree)).await??;
+            let report = verify(&arguments).await?;
             let printed = if arguments.json {
                 print_json(&report)
             } else {
                 print(&report)
             };
             say(report.summary);
+            told(printed, report.exit())
+        }
+        Command::Prune(arguments) => {
+            let options = prune::Options {
+                tree: arguments.tree,
+                grace: arguments.grace.into(),
+                dry_run: arguments.dry_run,
+                now: None,
+            };
+            let report = tokio::task::spawn_blocking(move || prune::run(&options)).await??;
+            report.removed.iter().for_each(say);
+            report.damaged.iter().for_each(say);
+            say(&report);
+            let printed = if arguments.json {
+                print_json(&report)
+            } else {
+                Ok(())
+            };
             told(printed, report.exit())
         }
         Command::List(arguments) => {
@@ -170,6 +218,22 @@ async fn export(arguments: Export) -> anyhow::Result<Report> {
     let shutdown = CancellationToken::new();
     let options = arguments.options(shutdown.clone())?;
     until_stopped(shutdown, crate::export::run(options)).await
+}
+
+/// Checks a tree, and repairs it if there is where from.
+async fn verify(arguments: &Verify) -> anyhow::Result<verify::Report> {
+    let root = arguments.tree.clone();
+    if arguments.repair.is_empty() {
+        return tokio::task::spawn_blocking(move || verify::run(&root)).await?;
+    }
+    let options = verify::RepairOptions {
+        tree: root,
+        sources: arguments.repair.clone(),
+        connection: arguments.connection.options()?,
+        credentials: arguments.connection.credentials()?,
+        shutdown: CancellationToken::new(),
+    };
+    until_stopped(options.shutdown.clone(), verify::run_and_repair(options)).await
 }
 
 /// Runs `work`; the first signal to stop cancels `shutdown`, the second ends the process at once.
@@ -235,6 +299,10 @@ mod tests {
             &["export", "--tree", "t", "q.io/a", "--platform", "linux"],
             &["export", "--tree", "t", "q.io/a", "--jobs", "0"],
             &["export", "q.io/a"],
+            &["prune", "--tree", "t", "--grace", "7"],
+            &["prune", "--tree", "t", "--grace", "-1d"],
+            &["prune", "--tree", "t", "--grace", "99999999999999999999d"],
+            &["verify", "--tree", "t", "--repair", "q.io/a:1"],
         ] {
             let result = Cli::try_parse_from([&["mirror-tool"], arguments].concat());
             assert_eq!(result.unwrap_err().exit_code(), 2, "{arguments:?}");

@@ -2,8 +2,9 @@
 //!
 //! [`cli`] is the command line; each command is a module that can be called without it and never
 //! ends the process: [`export`] copies images from registries and layouts into a tree, [`verify`]
-//! looks for damage, [`list`] says what a tree holds, [`serve`] hands it out for trying things out,
-//! [`manual`] makes manual pages and completions.
+//! looks for damage and repairs it, [`prune`] removes what nothing needs any more, [`list`] says what a
+//! tree holds, [`serve`] hands it out for trying things out, [`manual`] makes manual pages and
+//! completions.
 //! [`exit`] is how a command's result becomes the number a script sees.
 
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod exit;
 pub mod export;
 pub mod list;
 pub mod manual;
+pub mod prune;
 pub mod serve;
 pub mod verify;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 
-use super::client::{Pace, Registry};
+use super::client::{Pace, Paths, Registry};
 use super::error::{Error, Subject};
 use super::fields::{first_byte, from_text, text};
 use super::request::Answer;
@@ -15,6 +15,7 @@ use super::traffic::Traffic;
 use crate::digest::Digest;
 use crate::excerpt::Excerpt;
 use crate::reference::{RegistryHost, RepoName};
+use crate::tree::TreePath;
 
 impl Registry {
     /// Starts the transfer of a blob at byte `offset`. Tries once: the caller, who knows how far the
@@ -26,7 +27,14 @@ impl Registry {
         offset: u64,
     ) -> Result<BlobStream, Error> {
         let subject = Subject::Blob(name.clone(), *digest);
-        let url = self.url(name, &format!("blobs/{digest}"));
+        let url = match self.paths {
+            Paths::Registry => self.url(name, &format!("blobs/{digest}")),
+            Paths::Tree => {
+                let mut url = self.base.clone();
+                url.set_path(&format!("{}{}", url.path(), TreePath::Blob(*digest)));
+                url
+            }
+        };
         let mut headers = HeaderMap::new();
         // A blob's bytes are what its digest names; a coding on top of them only gets in the way.
         headers.insert(

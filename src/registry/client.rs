@@ -11,6 +11,7 @@ use super::credentials::Credentials;
 use super::error::Error;
 use super::hub;
 use super::login::Gate;
+use super::mirror::MirrorUrl;
 use super::rate::Rate;
 use super::retry::Retry;
 use super::traffic::Traffic;
@@ -94,12 +95,22 @@ impl Default for Pace {
 pub struct Registry {
     pub(super) host: RegistryHost,
     pub(super) base: Url,
+    pub(super) paths: Paths,
     pub(super) http: reqwest::Client,
     pub(super) gate: Gate,
     pub(super) retry: Retry,
     pub(super) answer_timeout: Duration,
     pub(super) slowest: Pace,
     pub(super) traffic: Arc<Traffic>,
+}
+
+/// Where below the base blobs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// `<name>/blobs/<digest>`
+    Registry,
+    /// `blobs/<alg>/<hh>/<hex>`, whatever the repository.
+    Tree,
 }
 
 impl Registry {
@@ -124,12 +135,25 @@ impl Registry {
             gate: Gate::new(host.clone(), options.clone(), credentials),
             host,
             base,
+            paths: Paths::Registry,
             http,
             retry: options.retry,
             answer_timeout: options.answer_timeout,
             slowest: options.slowest,
             traffic: Arc::new(traffic),
         })
+    }
+
+    /// A client for a mirror, which has nothing to offer but blobs: manifests are blobs there too.
+    pub fn mirror(
+        mirror: &MirrorUrl,
+        options: &Options,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, Error> {
+        let mut registry = Self::new(mirror.host().clone(), options, credentials)?;
+        registry.base = mirror.base().clone();
+        registry.paths = Paths::Tree;
+        Ok(registry)
     }
 
     /// The registry's name, as given.

@@ -20,6 +20,7 @@ pub mod catalog;
 pub mod index;
 pub mod path;
 pub mod pieces;
+pub mod reach;
 pub mod reader;
 pub mod state;
 pub mod writer;

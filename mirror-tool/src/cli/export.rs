@@ -2,21 +2,18 @@
 
 use std::collections::HashMap;
 use std::num::{NonZero, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
-use bytes::Bytes;
 use clap::Args;
 use oci_mirror::age::Age;
 use oci_mirror::platform::Platform;
 use oci_mirror::reference::RepoName;
 use oci_mirror::registry::client;
-use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::registry::rate::Rate;
-use oci_mirror::registry::retry::Retry;
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::read;
 use crate::exit::Usage;
 use crate::export::config::{Config, ConfiguredSource, Connection, PerSource as Choices};
 use crate::export::progress::Progress;
@@ -76,18 +73,8 @@ pub(super) struct Export {
     /// Let --prune take more than half of a repository's tags.
     #[arg(long, requires = "prune")]
     accept_shrink: bool,
-    /// File of registry logins, instead of those of podman and docker.
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-    /// Use plain HTTP.
-    #[arg(long)]
-    plain_http: bool,
-    /// Trust the certificate authorities in this PEM file too.
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// Accept any certificate.
-    #[arg(long)]
-    insecure_skip_tls_verify: bool,
+    #[command(flatten)]
+    connection: super::connection::Connection,
     /// How many images to work on at once [default: 4].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
@@ -97,9 +84,6 @@ pub(super) struct Export {
     /// How many requests may be made in what time, for each registry: 10/s, 100/6h.
     #[arg(long, value_name = "N/TIME")]
     rate: Option<Rate>,
-    /// How often to ask again when a registry fails [default: 5].
-    #[arg(long, value_name = "N")]
-    retries: Option<u8>,
     /// Say what would be fetched, linked and removed, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -121,12 +105,18 @@ impl Export {
         if orders.is_empty() {
             return Err(Usage("no source is named, neither here nor in the file").into());
         }
-        let connection = self.connection(&config)?;
+        let mut flags = self.connection;
+        flags.retries = flags.retries.or(config.retries);
+        flags.authfile = flags.authfile.or(config.authfile);
+        let connection = client::Options {
+            rate: self.rate,
+            max_concurrent: self.max_concurrent,
+            ..flags.options()?
+        };
         let mut connections = HashMap::new();
         for (host, own) in &config.registries {
             connections.insert(host.clone(), special(&connection, own)?);
         }
-        let authfile = self.authfile.as_ref().or(config.authfile.as_ref());
         let defaults = Options::default();
         Ok(Options {
             tree,
@@ -137,7 +127,7 @@ impl Export {
             accept_shrink: self.accept_shrink,
             connection,
             connections,
-            credentials: Credentials::load(authfile.map(PathBuf::as_path))?,
+            credentials: flags.credentials()?,
             progress: Progress::for_stderr(),
             shutdown,
             ..defaults
@@ -176,23 +166,6 @@ impl Export {
             prune: self.prune.then_some(true),
         }
     }
-
-    fn connection(&self, config: &Config) -> anyhow::Result<client::Options> {
-        let retry = Retry::default();
-        let retries = self.retries.or(config.retries);
-        Ok(client::Options {
-            plain_http: self.plain_http,
-            tls_ca: self.tls_ca.as_deref().map(read).transpose()?,
-            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
-            rate: self.rate,
-            max_concurrent: self.max_concurrent,
-            retry: Retry {
-                retries: retries.map_or(retry.retries, usize::from),
-                ..retry
-            },
-            ..client::Options::default()
-        })
-    }
 }
 
 fn order(source: Source, choices: Choices) -> Order {
@@ -219,9 +192,4 @@ fn special(general: &client::Options, own: &Connection) -> anyhow::Result<client
     let most = own.max_concurrent.map(NonZero::<usize>::from);
     options.max_concurrent = options.max_concurrent.or(most);
     Ok(options)
-}
-
-fn read(path: &Path) -> anyhow::Result<Bytes> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(bytes.into())
 }

@@ -57,7 +57,7 @@ impl Belonging {
 
 /// A repository of a registry, and what has been learned about it in this run.
 #[derive(Debug)]
-pub(super) struct Repository {
+pub(crate) struct Repository {
     pub(super) registry: Arc<Registry>,
     pub(super) name: RepoName,
     digest_tags: OnceCell<Option<DigestTags>>,
@@ -68,7 +68,7 @@ pub(super) struct Repository {
 type DigestTags = HashMap<Subject, Vec<Tag>>;
 
 impl Repository {
-    pub(super) fn new(registry: Arc<Registry>, name: RepoName) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, name: RepoName) -> Self {
         Self {
             registry,
             name,

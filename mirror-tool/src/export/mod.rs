@@ -19,16 +19,16 @@ pub mod source;
 pub mod version;
 
 mod age;
-mod belongings;
+pub(crate) mod belongings;
 mod error;
 mod fetch;
-mod layout;
+pub(crate) mod layout;
 mod plan;
 mod publish;
 mod removal;
 mod run;
 mod sink;
-mod transfer;
+pub(crate) mod transfer;
 mod work;
 
 pub use error::Error;

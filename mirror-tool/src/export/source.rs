@@ -97,14 +97,14 @@ pub enum InvalidSource {
 
 /// The repository or layout that an image's content is fetched from.
 #[derive(Debug, Clone)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     Registry(Arc<Repository>),
     Layout(Arc<Layout>),
 }
 
 impl Origin {
     /// The manifest a tag or digest stands for now.
-    pub(super) async fn manifest(&self, wanted: &Wish) -> Result<Manifest, Error> {
+    pub(crate) async fn manifest(&self, wanted: &Wish) -> Result<Manifest, Error> {
         match (self, wanted) {
             (Self::Registry(source), Wish::Reference(reference)) => {
                 Ok(source.registry.manifest(&source.name, reference).await?)
@@ -170,7 +170,7 @@ impl fmt::Display for Origin {
 
 /// How a manifest is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// By tag or digest.
     Reference(Reference),
     /// By a descriptor at hand.

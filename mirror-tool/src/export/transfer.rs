@@ -34,7 +34,7 @@ pub(super) const BUFFER: u64 = 1 << 20;
 
 /// The transfers of one run.
 #[derive(Debug)]
-pub(super) struct Transfers {
+pub(crate) struct Transfers {
     store: Store,
     slots: Semaphore,
     fates: Mutex<HashMap<Digest, Slot>>,
@@ -43,7 +43,7 @@ pub(super) struct Transfers {
 
 /// Where content goes.
 #[derive(Debug, Clone)]
-pub(super) enum Store {
+pub(crate) enum Store {
     /// Into a tree.
     Tree(Arc<TreeWriter>),
     /// Nowhere; what this tree has, if there is one, would not have to be fetched.
@@ -102,7 +102,7 @@ pub(super) enum Outcome {
 }
 
 impl Transfers {
-    pub(super) fn new(store: Store, parallel: usize, progress: Progress) -> Self {
+    pub(crate) fn new(store: Store, parallel: usize, progress: Progress) -> Self {
         Self {
             store,
             slots: Semaphore::new(parallel),
@@ -291,9 +291,13 @@ impl Transfers {
         Ok(Arc::new(manifest))
     }
 
-    /// Fetches a blob; when the bytes turn out wrong, once more from the start, since a cache on the
-    /// way may have been caught with half of it.
-    async fn fetch(&self, descriptor: &Descriptor, origin: &Origin) -> Result<(), Error> {
+    /// Fetches a blob, whether it is there or not; when the bytes turn out wrong, once more from the
+    /// start, since a cache on the way may have been caught with half of it.
+    pub(crate) async fn fetch(
+        &self,
+        descriptor: &Descriptor,
+        origin: &Origin,
+    ) -> Result<(), Error> {
         let Store::Tree(writer) = &self.store else {
             return Ok(());
         };
@@ -376,7 +380,7 @@ async fn collect(descriptor: &Descriptor, origin: &Origin) -> Result<Bytes, Erro
 }
 
 /// Runs blocking work on a thread for it. The one doorway of the export.
-pub(super) async fn blocking<T, F>(work: F) -> T
+pub(crate) async fn blocking<T, F>(work: F) -> T
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,

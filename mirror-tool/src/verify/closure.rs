@@ -1,17 +1,15 @@
 //! Following repositories: is every tag complete, and linked where a layout needs it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
-use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Digest;
-use oci_mirror::manifest::{Child, Manifest};
-use oci_mirror::tree::catalog::MAX_DEPTH;
+use oci_mirror::error_chain::chain;
 use oci_mirror::tree::index::RepoIndex;
+use oci_mirror::tree::reach::{Holdings, Incomplete, Reach};
 use oci_mirror::tree::{RepoDir, Tree, TreePath, reader};
 
 use super::Damage;
-use super::inventory::Inventory;
+use super::inventory::{File, Inventory};
 
 /// Largest `oci-layout` read, in bytes.
 const MAX_LAYOUT: u64 = 4096;
@@ -48,7 +46,6 @@ pub(super) fn check(
     damage: &mut Vec<Damage>,
 ) -> Reached {
     let mut reached = Reached::default();
-    let mut manifests = HashMap::new();
     for (repo, index) in indexes {
         check_layout(repo, inventory, tree, damage);
         reached.repositories += 1;
@@ -56,42 +53,36 @@ pub(super) fn check(
         let index = match index {
             Ok(index) => index,
             Err(error) => {
-                damage.push(Damage::error(&index_path, error));
+                // Which tags there were, only their source knows.
+                let problem = format!("{}: export it again", chain(error));
+                damage.push(Damage::new(&index_path, problem));
                 continue;
             }
         };
         reached.tags += index.tags().count() as u64;
-        let mut walk = Walk {
-            repo,
-            inventory,
-            tree,
-            manifests: &mut manifests,
-            members: BTreeSet::new(),
-            left_out: &mut reached.left_out,
-        };
-        for entry in index.entries() {
-            if let Err(problem) = walk.manifest(entry, 0) {
-                let name = match entry.ref_name() {
-                    Some(tag) => format!("tag `{}`", tag.escape_debug()),
-                    None => format!("entry {}", entry.digest),
-                };
-                damage.push(Damage::new(
-                    &index_path,
-                    format!("{name} is not complete: {problem}"),
-                ));
-            }
-        }
-        let members = walk.members;
         let links = inventory.links.get(repo);
-        for digest in &members {
-            if links.is_none_or(|links| !links.contains_key(digest)) {
-                damage.push(Damage::new(
-                    TreePath::Link(repo.clone(), *digest),
-                    "missing",
-                ));
+        let holdings = Listed { links, inventory };
+        let reach = Reach::of(index, &holdings, tree);
+        for Incomplete { entry, problem } in &reach.problems {
+            let entry = &index.entries()[*entry];
+            let name = match entry.ref_name() {
+                Some(tag) => format!("tag `{}`", tag.escape_debug()),
+                None => format!("entry {}", entry.digest),
+            };
+            let problem = chain(problem.as_ref());
+            damage.push(Damage::new(
+                &index_path,
+                format!("{name} is not complete: {problem}"),
+            ));
+        }
+        for digest in reach.members.keys() {
+            if !holdings.is_linked(digest) {
+                let link = TreePath::Link(repo.clone(), *digest);
+                damage.push(Damage::new(link, "missing"));
             }
         }
-        reached.digests.extend(members);
+        reached.digests.extend(reach.members.into_keys());
+        reached.left_out.extend(reach.left_out);
     }
     // A link to nothing is content that only an image layout's reader would find.
     for (repo, links) in &inventory.links {
@@ -130,76 +121,18 @@ fn check_layout(repo: &RepoDir, inventory: &Inventory, tree: &Tree, damage: &mut
     }
 }
 
-struct Walk<'a> {
-    repo: &'a RepoDir,
-    inventory: &'a Inventory,
-    tree: &'a Tree,
-    /// Parsed before, for whichever repository.
-    manifests: &'a mut HashMap<Digest, Arc<Manifest>>,
-    members: BTreeSet<Digest>,
-    left_out: &'a mut HashSet<Digest>,
+/// What the inventory knows of one repository.
+pub(super) struct Listed<'a> {
+    pub(super) links: Option<&'a BTreeMap<Digest, File>>,
+    pub(super) inventory: &'a Inventory,
 }
 
-impl Walk<'_> {
-    /// Follows one manifest; the error says what is missing or wrong below it.
-    fn manifest(&mut self, entry: &Descriptor, depth: usize) -> Result<(), String> {
-        if depth > MAX_DEPTH {
-            return Err(format!("indexes are nested more than {MAX_DEPTH} deep"));
-        }
-        if self.members.contains(&entry.digest) {
-            return Ok(());
-        }
-        // What belongs to a repository is what is linked there: the tree may hold for another one what
-        // was left out of this one on purpose.
-        if depth > 0 && !self.is_linked(&entry.digest) {
-            self.left_out.insert(entry.digest);
-            return Ok(());
-        }
-        if !self.inventory.blobs.contains_key(&entry.digest) {
-            return Err(format!("manifest {} is missing", entry.digest));
-        }
-        self.has_size(entry)?;
-        let manifest = self.read(entry)?;
-        self.members.insert(entry.digest);
-        for child in manifest.children() {
-            match child {
-                Child::Manifest(child) => self.manifest(child, depth + 1)?,
-                Child::Blob(blob) if blob.media_type.is_distributable() => {
-                    self.has_size(blob)?;
-                    self.members.insert(blob.digest);
-                }
-                Child::Blob(_) => {}
-            }
-        }
-        Ok(())
-    }
-
+impl Holdings for Listed<'_> {
     fn is_linked(&self, digest: &Digest) -> bool {
-        let links = self.inventory.links.get(self.repo);
-        links.is_some_and(|links| links.contains_key(digest))
+        self.links.is_some_and(|links| links.contains_key(digest))
     }
 
-    fn read(&mut self, entry: &Descriptor) -> Result<Arc<Manifest>, String> {
-        if let Some(manifest) = self.manifests.get(&entry.digest) {
-            return Ok(Arc::clone(manifest));
-        }
-        let manifest = self
-            .tree
-            .manifest(&entry.digest, &entry.media_type)
-            .map_err(|error| Damage::error("", &error).problem)?;
-        let manifest = Arc::new(manifest);
-        self.manifests.insert(entry.digest, Arc::clone(&manifest));
-        Ok(manifest)
-    }
-
-    fn has_size(&self, descriptor: &Descriptor) -> Result<(), String> {
-        match self.inventory.blobs.get(&descriptor.digest) {
-            None => Err(format!("blob {} is missing", descriptor.digest)),
-            Some(file) if file.size == descriptor.size => Ok(()),
-            Some(file) => Err(format!(
-                "blob {} has {} bytes, but its descriptor says {}",
-                descriptor.digest, file.size, descriptor.size
-            )),
-        }
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        self.inventory.blobs.get(digest).map(|file| file.size)
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Three passes over the whole tree: `inventory` sorts every file by what its name says it is,
 //! `content` hashes every blob on all cores, `closure` follows every repository from its index
-//! to the last layer. Nothing is changed. What an interrupted export leaves behind, and what a moved
+//! to the last layer. Nothing is changed, unless `repair` is asked to. What an interrupted export leaves behind, and what a moved
 //! tag no longer needs, is not damage: it is counted, and `prune` removes it.
 
 mod closure;
 mod content;
 mod inventory;
+mod repair;
+mod source;
 
 use std::fmt;
 use std::path::Path;
@@ -22,6 +24,8 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use closure::Reached;
 use inventory::Inventory;
+pub use repair::{RepairOptions, run_and_repair};
+pub use source::{InvalidSource, RepairSource};
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,21 @@ pub struct Report {
     pub damage: Vec<Damage>,
     /// What was looked at.
     pub summary: Summary,
+    /// What was damaged and is not any more.
+    #[serde(default)]
+    pub repaired: Vec<Repaired>,
+    /// What was to be repaired and why it could not be.
+    #[serde(default)]
+    pub unrepaired: Vec<Damage>,
+}
+
+/// One file that is as it should be again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Repaired {
+    /// The file, relative to the tree.
+    pub path: String,
+    /// Where the content came from.
+    pub from: String,
 }
 
 /// One file that is not as it should be.
@@ -65,7 +84,7 @@ pub struct Summary {
 impl Report {
     /// The exit status that sums it up.
     pub fn exit(&self) -> Exit {
-        if self.damage.is_empty() {
+        if self.damage.is_empty() && self.unrepaired.is_empty() {
             Exit::Fine
         } else {
             Exit::Damage
@@ -126,7 +145,12 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
         interrupted,
         damage: damage.len() as u64,
     };
-    Ok(Report { damage, summary })
+    Ok(Report {
+        damage,
+        summary,
+        repaired: Vec::new(),
+        unrepaired: Vec::new(),
+    })
 }
 
 /// A state must be there and agree with the indexes, unless an export was cut short before it could
@@ -172,6 +196,12 @@ fn check_state(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Repaired { path, from } in &self.repaired {
+            writeln!(f, "{path}: repaired from {from}")?;
+        }
+        for Damage { path, problem } in &self.unrepaired {
+            writeln!(f, "{path}: cannot be repaired: {problem}")?;
+        }
         self.damage
             .iter()
             .try_for_each(|damage| writeln!(f, "{damage}"))

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use tracing::{debug, warn};
 
+use super::removal::UNREFERENCED;
 use super::{DIRTY, Error, TreeWriter};
 use crate::tree::path::TreePath;
 
@@ -108,7 +109,7 @@ impl TreeWriter {
             let is_file = entry.file_type().map_err(failed)?.is_file();
             if !is_file {
                 warn!(path = %entry.path().display(), "leaving alone what this program did not make");
-            } else if entry.file_name() != DIRTY {
+            } else if entry.file_name() != DIRTY && entry.file_name() != UNREFERENCED {
                 debug!(path = %entry.path().display(), "removing what an interrupted run left");
                 fs::remove_file(entry.path()).map_err(failed)?;
             }

@@ -27,6 +27,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A file or directory that nothing needs could not be removed.
+    #[error("cannot remove {}", .path.display())]
+    Remove {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The content of a blob could not be written.
     #[error("cannot write blob {digest} to {}", .path.display())]
     Blob {

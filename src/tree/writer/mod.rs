@@ -12,12 +12,17 @@
 //! Kill it anywhere: what has a name is whole, and a tag that is visible is complete. Syncing is done
 //! once per step and batch, not once per file, because with thousands of small blobs the syncs are
 //! what an export costs.
+//!
+//! What nothing needs any more goes the other way round: [`TreeWriter::remove`]. What is damaged is
+//! replaced whole, never edited: [`TreeWriter::replace_blob`].
 
 mod blob;
 mod disk;
 mod error;
 mod finish;
 mod links;
+mod removal;
+mod repair;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -43,6 +48,7 @@ use disk::make_directory;
 
 pub use blob::BlobWriter;
 pub use error::Error;
+pub use removal::unreferenced;
 
 /// Where files grow up. rsync's `--delay-updates` uses the same name, so mirrors already exclude it.
 pub const TEMPORARY: &str = ".~tmp~";

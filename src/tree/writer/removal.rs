@@ -1,0 +1,205 @@
+//! Taking away what nothing names any more: the opposite of publishing, in the opposite order.
+//!
+//! [`TreeWriter::remove`] is told what goes, in steps. A step is durable before the next begins, so
+//! that roots go before leaves whatever the file system reorders: killed anywhere, nothing that is left
+//! names what is gone. What is unneeded, and since when, is remembered from run to run in a file that is
+//! private to the tree and no part of it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::disk::remember;
+use super::{Error, TEMPORARY, TreeWriter, lock};
+use crate::tree::path::TreePath;
+use crate::tree::reader::Tree;
+
+/// In [`TEMPORARY`]: what is unneeded, and since when. Not litter, so it survives there.
+pub(super) const UNREFERENCED: &str = "unreferenced";
+
+/// Largest such file, in bytes: room for a million lines.
+const MAX_UNREFERENCED: u64 = 512 << 20;
+
+impl TreeWriter {
+    /// Removes files, one step after the other, and then the directories that this leaves empty, with
+    /// those of `empty` (relative to the tree) that are.
+    ///
+    /// The caller promises that no `index.json` needs what goes. What is gone already is no error, since
+    /// a run may have been cut off in the middle.
+    pub fn remove(&self, steps: &[Vec<TreePath>], empty: &[PathBuf]) -> Result<(), Error> {
+        let _one_at_a_time = lock(&self.publishing);
+        if empty.is_empty() && steps.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        self.mark_dirty()?;
+        let mut emptied = BTreeSet::new();
+        for step in steps {
+            let mut touched = BTreeSet::new();
+            for path in step {
+                let path = path.under(self.tree.root());
+                remove_file(&path)?;
+                remember(&path, &mut touched);
+            }
+            self.sync_remaining(&touched)?;
+            emptied.append(&mut touched);
+        }
+        emptied.extend(empty.iter().map(|path| self.tree.root().join(path)));
+        let touched = self.remove_empty(emptied)?;
+        self.sync_remaining(&touched)
+    }
+
+    /// Remembers what is unneeded for the next run. A file that would not change is left alone.
+    pub fn remember_unreferenced(&self, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.temporary.join(UNREFERENCED);
+        let failed = |source| Error::write(&path, source);
+        if bytes.is_empty() {
+            return remove_file(&path);
+        }
+        if unreferenced(&self.tree).is_ok_and(|before| before.as_deref() == Some(bytes)) {
+            return Ok(());
+        }
+        let mut file = self.temporary_file()?;
+        file.write_all(bytes).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        self.sync_directories(&BTreeSet::from([self.temporary.clone()]))
+    }
+
+    /// Removes those of `directories` that are empty, and the ones above that this leaves empty; returns
+    /// the directories that lost one.
+    fn remove_empty(&self, directories: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>, Error> {
+        let mut pending = directories;
+        let mut touched = BTreeSet::new();
+        // The last in order has nothing of the set below it.
+        while let Some(directory) = pending.pop_last() {
+            let below = directory.strip_prefix(self.tree.root());
+            // `blobs`, `repos` and `pieces` themselves stay.
+            if below.is_ok_and(|below| below.components().count() < 2) {
+                continue;
+            }
+            match fs::remove_dir(&directory) {
+                Ok(()) => {
+                    touched.remove(&directory);
+                    remember(&directory, &mut touched);
+                    remember(&directory, &mut pending);
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::DirectoryNotEmpty
+                            | io::ErrorKind::NotFound
+                            | io::ErrorKind::NotADirectory
+                            | io::ErrorKind::ResourceBusy
+                    ) => {}
+                Err(source) => {
+                    return Err(Error::Remove {
+                        path: directory,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Makes removals durable, in directories that may be gone themselves by now.
+    fn sync_remaining(&self, directories: &BTreeSet<PathBuf>) -> Result<(), Error> {
+        let remaining = directories.iter().filter(|path| path.is_dir());
+        self.sync_directories(&remaining.cloned().collect())
+    }
+}
+
+/// What an earlier run remembered as unneeded, if any did; bounded.
+pub fn unreferenced(tree: &Tree) -> io::Result<Option<Vec<u8>>> {
+    let path = tree.root().join(TEMPORARY).join(UNREFERENCED);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_UNREFERENCED + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_UNREFERENCED {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(Some(bytes))
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source)
+            if !matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Err(Error::Remove {
+                path: path.to_owned(),
+                source,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Algorithm;
+
+    #[test]
+    fn directories_go_with_their_last_file_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        let (gone, kept) = (
+            TreePath::Index("a/b/c".parse().unwrap()),
+            TreePath::Index("a".parse().unwrap()),
+        );
+        for path in [&gone, &kept] {
+            let path = path.under(dir.path());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+        let blob = TreePath::Blob(Algorithm::Sha256.digest(b"gone already"));
+        fs::create_dir_all(dir.path().join("blobs/sha256/ab")).unwrap();
+        writer
+            .remove(
+                &[vec![gone], vec![blob]],
+                &[PathBuf::from("blobs/sha256/ab")],
+            )
+            .unwrap();
+        assert!(kept.under(dir.path()).exists());
+        assert!(!dir.path().join("repos/a/b").exists());
+        assert!(!dir.path().join("blobs/sha256").exists());
+        assert!(dir.path().join("blobs").exists());
+        // The state has to be written anew.
+        assert!(
+            dir.path()
+                .join(TEMPORARY)
+                .join(super::super::DIRTY)
+                .exists()
+        );
+    }
+
+    #[test]
+    fn nothing_to_remove_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        writer.remove(&[Vec::new()], &[]).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join(TEMPORARY)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_survives_the_next_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        assert_eq!(unreferenced(writer.tree()).unwrap(), None);
+        writer.remember_unreferenced(b"something").unwrap();
+        drop(writer);
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        let remembered = unreferenced(writer.tree()).unwrap();
+        assert_eq!(remembered.as_deref(), Some(&b"something"[..]));
+        writer.remember_unreferenced(b"").unwrap();
+        assert_eq!(unreferenced(writer.tree()).unwrap(), None);
+    }
+}
