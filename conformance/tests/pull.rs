@@ -405,6 +405,7 @@ fn fill(root: &std::path::Path) -> ((Digest, Vec<u8>), (Digest, Vec<u8>)) {
         tag: tag.map(|tag| tag.parse().unwrap()),
         root: root.clone(),
         reach: reach.to_vec(),
+        tag_referrers: None,
     };
     let reach = [empty, layer_digest, manifest_digest];
     let mut images: Vec<Image> = ["b", "1", "2"]

@@ -7,6 +7,8 @@
 //!   repos/<name>/index.json          with one descriptor per tag
 //!   repos/<name>/blobs/<alg>/<hex>   and hardlinks to all it reaches
 //!   pieces/<alg>/<hh>/<hex>          sha-256 of each piece of a large blob
+//!   fullfiletimelist-<module>        every file with its time and size, for mirrors
+//!   DIRECTORY_SIZES.txt              what each repository costs a mirror
 //!   state.json                       format and serial, replaced last
 //!   .~tmp~/                          what is not yet part of the tree
 //! ```
@@ -18,11 +20,14 @@
 pub mod blob_hash;
 pub mod catalog;
 pub mod index;
+pub mod list;
 pub mod path;
 pub mod pieces;
 pub mod reach;
 pub mod reader;
+pub mod sizes;
 pub mod state;
+pub mod walk;
 pub mod writer;
 
 pub use catalog::Catalog;

@@ -166,6 +166,13 @@ impl FromStr for RepoDir {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Module(Box<str>);
 
+impl Default for Module {
+    /// What a tree is called that nobody named.
+    fn default() -> Self {
+        Self("containers".into())
+    }
+}
+
 impl fmt::Display for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

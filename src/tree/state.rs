@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::path::{Module, TreePath};
 use crate::digest::Digest;
 
 /// The tree format this program writes and reads.
@@ -30,8 +31,9 @@ pub struct State {
 /// Names a file list and its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListRef {
-    /// The list's file name at the root of the tree.
-    pub name: String,
+    /// The module whose list it is; the state has the list's file name, at the root of the tree.
+    #[serde(rename = "name", with = "list_name")]
+    pub module: Module,
     /// The digest of its bytes.
     pub digest: Digest,
 }
@@ -47,6 +49,25 @@ pub struct Totals {
     pub blobs: u64,
     /// Bytes of all distinct blobs: what a mirror needs on disk, but for directory entries.
     pub bytes: u64,
+}
+
+/// A module, written as the name of its list.
+mod list_name {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    use super::{Module, TreePath};
+
+    pub(super) fn serialize<S: Serializer>(module: &Module, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&TreePath::List(module.clone()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Module, D::Error> {
+        match String::deserialize(from)?.parse() {
+            Ok(TreePath::List(module)) => Ok(module),
+            Ok(other) => Err(de::Error::custom(format!("{other} is not a file list"))),
+            Err(error) => Err(de::Error::custom(error)),
+        }
+    }
 }
 
 impl State {
@@ -82,6 +103,7 @@ pub enum Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Algorithm;
 
     fn state() -> State {
         State {
@@ -101,6 +123,30 @@ mod tests {
     #[test]
     fn round_trips() {
         assert_eq!(State::from_bytes(&state().to_bytes()).unwrap(), state());
+        let list = ListRef {
+            module: Module::default(),
+            digest: Algorithm::Sha256.digest(b""),
+        };
+        let state = State {
+            list: Some(list),
+            ..state()
+        };
+        assert_eq!(State::from_bytes(&state.to_bytes()).unwrap(), state);
+    }
+
+    #[test]
+    fn a_list_with_the_name_of_another_file_is_refused() {
+        let text = String::from_utf8(state().to_bytes()).unwrap();
+        let digest = Algorithm::Sha256.digest(b"");
+        for (name, good) in [
+            ("fullfiletimelist-fedora", true),
+            ("state.json", false),
+            ("../fullfiletimelist-a", false),
+        ] {
+            let list = format!(r#"{{"name":"{name}","digest":"{digest}"}}"#);
+            let text = text.replace("null", &list);
+            assert_eq!(State::from_bytes(text.as_bytes()).is_ok(), good, "{name}");
+        }
     }
 
     #[test]

@@ -93,7 +93,11 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         None
     } else {
         let root = options.tree.clone();
-        Some(Arc::new(blocking(move || TreeWriter::open(&root)).await?))
+        let mut writer = blocking(move || TreeWriter::open(&root)).await?;
+        if let Some(module) = &options.module {
+            writer = writer.with_module(module.clone());
+        }
+        Some(Arc::new(writer))
     };
     let tree = match &writer {
         Some(writer) => Some(writer.tree().clone()),

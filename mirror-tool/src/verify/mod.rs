@@ -2,12 +2,14 @@
 //!
 //! Three passes over the whole tree: `inventory` sorts every file by what its name says it is,
 //! `content` hashes every blob on all cores, `closure` follows every repository from its index
-//! to the last layer. Nothing is changed, unless `repair` is asked to. What an interrupted export leaves behind, and what a moved
+//! to the last layer. Then `lists` compares the tree with what it tells mirrors. Nothing is changed,
+//! unless `repair` is asked to. What an interrupted export leaves behind, and what a moved
 //! tag no longer needs, is not damage: it is counted, and `prune` removes it.
 
 mod closure;
 mod content;
 mod inventory;
+mod lists;
 mod repair;
 mod source;
 
@@ -129,6 +131,7 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
             "stray: no file of a tree has such a name",
         )
     }));
+    lists::check(before.as_ref(), &tree, &mut damage);
     damage.sort();
     damage.dedup();
     let unreferenced = inventory
@@ -164,7 +167,7 @@ fn check_state(
 ) {
     // An export that began or ended meanwhile has made the counts differ. Looked at before the state is
     // read: what ends in between has changed that.
-    let changing = tree.root().join(TEMPORARY).join(DIRTY).exists();
+    let changing = is_changing(tree);
     match tree.state() {
         Err(error) if error.is_not_found() && inventory.interrupted => {}
         Err(error) => damage.push(Damage::error(TreePath::State, &error)),
@@ -192,6 +195,11 @@ fn check_state(
             }
         }
     }
+}
+
+/// Whether a writer is at work, or was and did not finish.
+fn is_changing(tree: &Tree) -> bool {
+    tree.root().join(TEMPORARY).join(DIRTY).exists()
 }
 
 impl fmt::Display for Report {

@@ -1,20 +1,30 @@
 //! The repositories' own names for what they reach.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use tracing::warn;
 
-use super::disk::remember;
+use super::disk::{remember, rename, temporary_file_in};
 use super::{Error, Image, TreeWriter};
 use crate::digest::Digest;
 use crate::tree::index::OCI_LAYOUT;
 use crate::tree::path::TreePath;
 
 impl TreeWriter {
+    /// Whether the repository has all its names for the image, so that nothing new is to be noted.
+    pub(super) fn is_linked(&self, image: &Image) -> bool {
+        let exists = |path: TreePath| path.under(self.tree.root()).exists();
+        exists(TreePath::Layout(image.repo.clone()))
+            && image
+                .reach
+                .iter()
+                .all(|digest| exists(TreePath::Link(image.repo.clone(), *digest)))
+    }
+
     /// Step 3: the repository's own names for what the image reaches.
     ///
     /// What was placed just now replaces a link of the same name: that is what is left of content that
@@ -64,11 +74,11 @@ impl TreeWriter {
 
     /// Puts a link to `blob` in the place of whatever has the name `link`.
     pub(super) fn replace_link(&self, blob: &Path, link: &Path) -> Result<(), Error> {
-        let failed = |source| Error::write(link, source);
-        let spare = self.temporary_file()?.into_temp_path();
-        fs::remove_file(&spare).map_err(failed)?;
+        let beside = self.beside(link)?;
+        let spare = temporary_file_in(beside.path())?.into_temp_path();
+        fs::remove_file(&spare).map_err(|source| Error::write(link, source))?;
         self.link_or_copy(blob, &spare)?;
-        fs::rename(&spare, link).map_err(failed)
+        rename(&spare, link).map(|_| ())
     }
 
     /// A hardlink, or a verified-by-construction copy where the file system allows no further link.
@@ -88,12 +98,6 @@ impl TreeWriter {
         if !self.copies_announced.swap(true, Ordering::Relaxed) {
             warn!(path = %link.display(), %error, "cannot hardlink, keeping copies instead");
         }
-        let mut copy = self.temporary_file()?;
-        let failed = |source| Error::write(link, source);
-        let mut source = File::open(blob).map_err(failed)?;
-        io::copy(&mut source, copy.as_file_mut()).map_err(failed)?;
-        copy.as_file().sync_all().map_err(failed)?;
-        copy.persist(link).map_err(|error| failed(error.error))?;
-        Ok(())
+        self.copy(blob, link)
     }
 }

@@ -7,7 +7,7 @@
 //! 1. the content of everything staged is made durable;
 //! 2. it is renamed to its name: pieces, blobs, child manifests, manifests;
 //! 3. the repositories get their hardlinks, and all new names are made durable;
-//! 4. each `index.json` is replaced; and, by [`TreeWriter::finish`], `state.json`.
+//! 4. each `index.json` is replaced; and, by [`TreeWriter::finish`], the file list and `state.json`.
 //!
 //! Kill it anywhere: what has a name is whole, and a tag that is visible is complete. Syncing is done
 //! once per step and batch, not once per file, because with thousands of small blobs the syncs are
@@ -21,8 +21,11 @@ mod disk;
 mod error;
 mod finish;
 mod links;
+mod previous;
+mod recover;
 mod removal;
 mod repair;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -38,13 +41,13 @@ use tempfile::TempPath;
 
 use super::blob_hash::BlobHasher;
 use super::index::RepoIndex;
-use super::path::{RepoDir, TreePath};
+use super::path::{Module, RepoDir, TreePath};
 use super::reader::Tree;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::reference::Tag;
 use blob::{Content, Held, Staged};
-use disk::make_directory;
+use disk::{Named, make_directory, rename};
 
 pub use blob::BlobWriter;
 pub use error::Error;
@@ -62,6 +65,8 @@ pub const DIRTY: &str = "dirty";
 pub struct TreeWriter {
     tree: Tree,
     temporary: PathBuf,
+    /// What the tree is to be called from now on; `None` keeps the name it has.
+    module: Option<Module>,
     /// Verified content that has no name in the tree yet.
     staged: Mutex<HashMap<Digest, Staged>>,
     /// How many bytes of it are in memory.
@@ -125,6 +130,7 @@ impl TreeWriter {
         let writer = Self {
             tree,
             temporary,
+            module: None,
             staged: Mutex::default(),
             held: Arc::default(),
             publishing: Mutex::default(),
@@ -132,10 +138,16 @@ impl TreeWriter {
         };
         writer.remove_leftovers()?;
         if writer.temporary.join(DIRTY).exists() {
-            // A run was cut off between making names and making them durable.
-            writer.sync_all()?;
+            writer.recover()?;
         }
         Ok(writer)
+    }
+
+    /// Calls the tree `module` in its file list, instead of what it was called so far.
+    #[must_use]
+    pub fn with_module(mut self, module: Module) -> Self {
+        self.module = Some(module);
+        self
     }
 
     /// The tree, for reading.
@@ -222,6 +234,9 @@ impl TreeWriter {
         let mut touched = BTreeSet::new();
         let placed = self.place_staged(images, &mut touched)?;
         for image in images {
+            if !self.is_linked(image) {
+                self.mark_dirty()?;
+            }
             self.link(image, &placed, &mut touched)?;
         }
         self.sync_directories(&touched)?;
@@ -346,14 +361,17 @@ impl TreeWriter {
         };
         if let Some(path) = pieces_path {
             self.make_parents(&pieces, touched)?;
-            fs::rename(&*path, &pieces).map_err(|source| Error::write(&pieces, source))?;
-            forget(pieces_path.take());
+            if rename(path, &pieces)? == Named::Moved {
+                forget(pieces_path.take());
+            }
+            *pieces_path = None;
         }
-        fs::rename(&*content, &blob).map_err(|source| Error::write(&blob, source))?;
+        let named = rename(content, &blob)?;
         if let Some(Staged {
             content: Content::File(content),
             ..
         }) = staged.remove(&digest)
+            && named == Named::Moved
         {
             forget(Some(content));
         }

@@ -25,6 +25,7 @@ impl TreeWriter {
     /// Gives staged content its name whatever has it now, and then the links of `repos`.
     pub fn replace_blob(&self, digest: &Digest, repos: &[RepoDir]) -> Result<(), Error> {
         let _one_at_a_time = lock(&self.publishing);
+        self.write_held(digest)?;
         let files: Vec<_> = {
             let staged = lock(&self.staged);
             let paths = staged

@@ -1,0 +1,226 @@
+//! What mirrors go by: does the file list say what is there, and do the sizes add up.
+//!
+//! A list that is wrong costs its mirrors content, or makes them delete some, though every blob here is
+//! whole. The list of a tree at rest differs in nothing from a walk over it; so one second walk, in the
+//! order of the list, compares them with no memory to speak of.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek as _};
+
+use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::error_chain::chain;
+use oci_mirror::tree::list::{Entry, Kind, ListPath, Reader, Record, Sum};
+use oci_mirror::tree::sizes::Sizes;
+use oci_mirror::tree::state::{ListRef, State};
+use oci_mirror::tree::walk::Walk;
+use oci_mirror::tree::{Tree, TreePath, reader};
+
+use super::{Damage, is_changing};
+
+/// How many differences between list and tree are told one by one.
+const TOLD: usize = 20;
+
+/// What is to be done about a list that does not fit its tree.
+const REMEDY: &str = "the next export or prune that changes the tree writes it anew";
+
+/// How much is hashed at once.
+const BUFFER: usize = 128 << 10;
+
+/// Compares the list and the sizes with the tree, unless an export is at work or was cut short. A tree
+/// that an older version made has no list until it is next written to.
+pub(super) fn check(before: Option<&State>, tree: &Tree, damage: &mut Vec<Damage>) {
+    let Some(list) = before.and_then(|state| state.list.as_ref()) else {
+        return;
+    };
+    let mut found = match compare(list, tree) {
+        Ok(found) => found,
+        Err(error) => vec![Damage::error(".", &error)],
+    };
+    // Looked at last, the mark before the state: whoever changed what was compared has changed these.
+    if is_changing(tree) || tree.state().ok().as_ref() != before {
+        return;
+    }
+    // A file that is known to be damaged differs from the list too; once is enough for each.
+    let mut known: HashSet<String> = damage.iter().map(|damage| damage.path.clone()).collect();
+    found.retain(|damage| known.insert(damage.path.clone()));
+    let untold = found.len().saturating_sub(TOLD);
+    found.truncate(TOLD);
+    if untold > 0 {
+        let path = TreePath::List(list.module.clone());
+        found.push(Damage::new(path, format!("{untold} more differences")));
+    }
+    damage.append(&mut found);
+}
+
+/// Walks list and tree side by side.
+fn compare(list: &ListRef, tree: &Tree) -> Result<Vec<Damage>, reader::Error> {
+    let mut here = Here::new(tree)?;
+    let mut damage = Vec::new();
+    match open(list, tree) {
+        Err(problem) => {
+            let path = TreePath::List(list.module.clone());
+            damage.push(Damage::new(path, format!("{problem}; {REMEDY}")));
+            while here.next.is_some() {
+                here.advance()?;
+            }
+        }
+        Ok(file) => {
+            for record in Reader::new(BufReader::new(file)) {
+                match record {
+                    Ok(Record::Entry(entry)) => check_entry(&entry, &mut here, &mut damage)?,
+                    Ok(Record::Sum(path, sum)) => damage.extend(check_sum(&path, &sum, tree)),
+                    Err(error) => {
+                        let path = TreePath::List(list.module.clone());
+                        damage.push(Damage::new(path, format!("{}; {REMEDY}", chain(&error))));
+                    }
+                }
+            }
+            while let Some(entry) = here.advance()? {
+                damage.push(unlisted(&entry));
+            }
+        }
+    }
+    damage.extend(check_sizes(&here.sizes, tree));
+    Ok(damage)
+}
+
+/// The list, if it is the one that the state names.
+fn open(list: &ListRef, tree: &Tree) -> Result<File, String> {
+    let path = TreePath::List(list.module.clone());
+    let file = match tree.open_file(&path) {
+        Err(error) if error.is_not_found() => return Err("missing".to_owned()),
+        file => file.map_err(|error| chain(&error))?,
+    };
+    let (found, file) = digest(file).map_err(|error| chain(&error))?;
+    if found == list.digest {
+        Ok(file)
+    } else {
+        Err(format!(
+            "its digest is {found}, but state.json names {}",
+            list.digest
+        ))
+    }
+}
+
+/// Where the walk is, and the sizes of what it has passed.
+struct Here {
+    walk: Walk,
+    next: Option<Entry>,
+    sizes: Sizes,
+}
+
+impl Here {
+    fn new(tree: &Tree) -> Result<Self, reader::Error> {
+        let mut here = Self {
+            walk: Walk::new(tree)?,
+            next: None,
+            sizes: Sizes::default(),
+        };
+        here.advance()?;
+        Ok(here)
+    }
+
+    /// Goes on by one; returns what was next.
+    fn advance(&mut self) -> Result<Option<Entry>, reader::Error> {
+        let passed = self.next.take();
+        self.next = self.walk.next().transpose()?.map(|found| found.entry);
+        if let Some(entry) = &passed
+            && entry.kind == Kind::File
+        {
+            let path = entry.path.as_str().parse().ok();
+            self.sizes.add(path.as_ref(), entry.size);
+        }
+        Ok(passed)
+    }
+}
+
+/// Compares one entry with what is there, once the walk has come that far.
+fn check_entry(
+    entry: &Entry,
+    here: &mut Here,
+    damage: &mut Vec<Damage>,
+) -> Result<(), reader::Error> {
+    loop {
+        let order = here.next.as_ref().map(|next| next.path.cmp(&entry.path));
+        match order {
+            Some(Ordering::Less) => damage.extend(here.advance()?.as_ref().map(unlisted)),
+            Some(Ordering::Equal) => {
+                if let Some(found) = here.advance()? {
+                    damage.extend(difference(entry, &found));
+                }
+                return Ok(());
+            }
+            Some(Ordering::Greater) | None => {
+                let problem = format!("missing, but the file list has it; {REMEDY}");
+                damage.push(Damage::new(&entry.path, problem));
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn unlisted(entry: &Entry) -> Damage {
+    Damage::new(&entry.path, format!("not in the file list; {REMEDY}"))
+}
+
+/// Times are not compared: only where a tree is made are they what its list says.
+fn difference(listed: &Entry, found: &Entry) -> Option<Damage> {
+    let problem = match (listed.kind, found.kind) {
+        (Kind::Directory, Kind::Directory) => return None,
+        (Kind::File, Kind::File) if listed.size == found.size => return None,
+        (Kind::File, Kind::File) => format!(
+            "has {} bytes, but {} in the file list; {REMEDY}",
+            found.size, listed.size
+        ),
+        _ => format!("of another type in the file list; {REMEDY}"),
+    };
+    Some(Damage::new(&found.path, problem))
+}
+
+fn check_sum(path: &ListPath, sum: &Sum, tree: &Tree) -> Option<Damage> {
+    let parsed = path.as_str().parse::<TreePath>().ok();
+    let file = match tree.open_file(&parsed?) {
+        // Its entry has told so.
+        Err(error) if error.is_not_found() => return None,
+        Err(error) => return Some(Damage::error(path, &error)),
+        Ok(file) => file,
+    };
+    match digest(file) {
+        Ok((Digest::Sha256(found), _)) if found == *sum => None,
+        Ok(_) => Some(Damage::new(
+            path,
+            format!("its content is not what the file list says; {REMEDY}"),
+        )),
+        Err(error) => Some(Damage::error(path, &error)),
+    }
+}
+
+fn check_sizes(sizes: &Sizes, tree: &Tree) -> Option<Damage> {
+    let path = TreePath::DirectorySizes;
+    let expected = sizes.to_text();
+    let problem = match tree.read(&path, expected.len() as u64) {
+        Ok(bytes) if bytes == expected.as_bytes() => return None,
+        Ok(_) | Err(reader::Error::TooLarge { .. }) => "does not agree with the tree".to_owned(),
+        Err(error) if error.is_not_found() => "missing".to_owned(),
+        Err(error) => chain(&error),
+    };
+    Some(Damage::new(path, format!("{problem}; {REMEDY}")))
+}
+
+/// The digest of a file, and the file at its start again.
+fn digest(mut file: File) -> io::Result<(Digest, File)> {
+    let mut hasher = Algorithm::Sha256.hasher();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => hasher.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    file.rewind()?;
+    Ok((hasher.finish(), file))
+}

@@ -1,0 +1,380 @@
+//! Reading a list that somebody else wrote: strict, one line after the other.
+
+use std::io::{self, BufRead, Read as _};
+use std::str::FromStr;
+
+use super::{Access, Entry, InvalidPath, Kind, ListPath, MAX_LINE, Record, Sum, VERSION};
+use crate::digest::{Algorithm, Digest};
+use crate::excerpt::Excerpt;
+
+/// The records of a list, one after the other.
+///
+/// It ends without an error only at `[End]`: whoever got `None` has seen a whole list. After an error it
+/// yields nothing more. How long a list may be is for the caller to say, who knows where it came from.
+#[derive(Debug)]
+pub struct Reader<R> {
+    from: R,
+    line: Vec<u8>,
+    number: u64,
+    section: Section,
+    versioned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    /// Before the first heading.
+    Start,
+    Version,
+    Files,
+    Sha256,
+    /// Sums of other algorithms, and what later tools may add.
+    Unknown,
+    /// After `[End]`, or after an error.
+    End,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads a list from `from`.
+    pub fn new(from: R) -> Self {
+        Self {
+            from,
+            line: Vec::new(),
+            number: 0,
+            section: Section::Start,
+            versioned: false,
+        }
+    }
+
+    fn record(&mut self) -> Result<Option<Record>, Error> {
+        while self.section != Section::End {
+            let number = self.number + 1;
+            let Some(line) = next_line(&mut self.from, &mut self.line, number)? else {
+                return Err(Error::Torn { line: number });
+            };
+            self.number = number;
+            if line.is_empty() {
+                continue;
+            }
+            let at = |source| Error::Line {
+                line: number,
+                source,
+            };
+            if let Some(name) = line
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+            {
+                self.section = match name {
+                    "Version" if !self.versioned => Section::Version,
+                    "Version" => return Err(at(Problem::Heading(Excerpt(name).into()))),
+                    _ if !self.versioned => return Err(at(Problem::NoVersion)),
+                    "Files" => Section::Files,
+                    "Checksums SHA256" => Section::Sha256,
+                    "End" => Section::End,
+                    _ => Section::Unknown,
+                };
+                continue;
+            }
+            match self.section {
+                Section::Start => return Err(at(Problem::NoVersion)),
+                Section::Version => {
+                    self.versioned = !self.versioned && is_known(line);
+                    if !self.versioned {
+                        return Err(at(Problem::Version(Excerpt(line).into())));
+                    }
+                }
+                Section::Files => return Ok(Some(Record::Entry(entry(line).map_err(at)?))),
+                Section::Sha256 => {
+                    let (path, sum) = sum(line).map_err(at)?;
+                    return Ok(Some(Record::Sum(path, sum)));
+                }
+                Section::Unknown | Section::End => {}
+            }
+        }
+        // Two lists in one file, or one that was written over a longer one.
+        while let Some(line) = next_line(&mut self.from, &mut self.line, self.number + 1)? {
+            self.number += 1;
+            if !line.is_empty() {
+                return Err(Error::Line {
+                    line: self.number,
+                    source: Problem::AfterEnd,
+                });
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<R: BufRead> Iterator for Reader<R> {
+    type Item = Result<Record, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.section == Section::End {
+            return None;
+        }
+        let record = self.record();
+        if !matches!(record, Ok(Some(_))) {
+            self.section = Section::End;
+        }
+        record.transpose()
+    }
+}
+
+/// A whole list in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileList {
+    /// The files and directories, in the order of the list.
+    pub entries: Vec<Entry>,
+    /// The SHA-256 of some of them.
+    pub sums: Vec<(ListPath, Sum)>,
+}
+
+impl FileList {
+    /// Reads a whole list; needs memory for all of it.
+    pub fn read(from: impl BufRead) -> Result<Self, Error> {
+        let mut list = Self::default();
+        for record in Reader::new(from) {
+            match record? {
+                Record::Entry(entry) => list.entries.push(entry),
+                Record::Sum(path, sum) => list.sums.push((path, sum)),
+            }
+        }
+        Ok(list)
+    }
+}
+
+/// The next line without its end, or `None` at the end of the file. A line that does not end is torn.
+fn next_line<'a>(
+    from: &mut impl BufRead,
+    line: &'a mut Vec<u8>,
+    number: u64,
+) -> Result<Option<&'a str>, Error> {
+    line.clear();
+    let failed = |source| Error::Read {
+        line: number,
+        source,
+    };
+    let mut bounded = from.take(MAX_LINE as u64 + 1);
+    bounded.read_until(b'\n', line).map_err(failed)?;
+    let at = |source| Error::Line {
+        line: number,
+        source,
+    };
+    match line.pop() {
+        None => Ok(None),
+        Some(b'\n') => str::from_utf8(line)
+            .map(Some)
+            .map_err(|_| at(Problem::NotText)),
+        Some(_) if line.len() >= MAX_LINE => Err(at(Problem::TooLong)),
+        Some(_) => Err(Error::Torn { line: number }),
+    }
+}
+
+fn is_known(version: &str) -> bool {
+    version
+        .parse::<u32>()
+        .is_ok_and(|version| (1..=VERSION).contains(&version))
+}
+
+fn entry(line: &str) -> Result<Entry, Problem> {
+    let mut columns = line.splitn(4, '\t');
+    let mut next = || columns.next().ok_or(Problem::Columns);
+    let (time, kind, size, path) = (next()?, next()?, next()?, next()?);
+    let (kind, access) = kind_and_access(kind)?;
+    Ok(Entry {
+        time: number(time)?,
+        kind,
+        access,
+        size: number(size)?,
+        path: path.parse()?,
+    })
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, Problem> {
+    // The standard parser would take a plus sign too.
+    let digits = (!text.starts_with('+')).then_some(text);
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| Problem::Number(Excerpt(text).into()))
+}
+
+fn kind_and_access(text: &str) -> Result<(Kind, Access), Problem> {
+    let wrong = || Problem::Kind(Excerpt(text).into());
+    let (kind, mark) = text.split_at_checked(1).ok_or_else(wrong)?;
+    let kind = match kind {
+        "f" => Kind::File,
+        "d" => Kind::Directory,
+        "l" => Kind::Link,
+        _ => return Err(wrong()),
+    };
+    let access = match mark {
+        "" => Access::Public,
+        "-" => Access::Restricted,
+        "*" => Access::Unreleased,
+        _ => return Err(wrong()),
+    };
+    Ok((kind, access))
+}
+
+fn sum(line: &str) -> Result<(ListPath, Sum), Problem> {
+    let (hex, path) = line.split_once('\t').ok_or(Problem::Columns)?;
+    match Digest::from_parts(Algorithm::Sha256, hex) {
+        Ok(Digest::Sha256(sum)) => Ok((path.parse()?, sum)),
+        _ => Err(Problem::Sum(Excerpt(hex).into())),
+    }
+}
+
+/// Why a list cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system's doing.
+    #[error("cannot read line {line} of a file list")]
+    Read {
+        /// Which line, counted from one.
+        line: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file ends before its `[End]`.
+    #[error("the file list is torn: it ends at line {line}, before its [End]")]
+    Torn {
+        /// The line that should have gone on.
+        line: u64,
+    },
+    /// A line is not what a list has.
+    #[error("line {line} of the file list is wrong")]
+    Line {
+        /// Which line, counted from one.
+        line: u64,
+        /// What is wrong with it.
+        source: Problem,
+    },
+}
+
+/// What is wrong with a line of a list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// No end within the longest line allowed.
+    #[error("it is longer than {MAX_LINE} bytes")]
+    TooLong,
+    /// Not UTF-8.
+    #[error("it is not UTF-8")]
+    NotText,
+    /// The list does not begin with its version.
+    #[error("a list begins with its [Version]")]
+    NoVersion,
+    /// A version this program does not know.
+    #[error("{0} is not a version up to {VERSION}")]
+    Version(Box<str>),
+    /// A section that may be there only once.
+    #[error("there is a second section {0}")]
+    Heading(Box<str>),
+    /// Columns are missing.
+    #[error("it has too few columns")]
+    Columns,
+    /// A time or a size.
+    #[error("{0} is not a number of the range it needs")]
+    Number(Box<str>),
+    /// The type of an entry.
+    #[error("{0} is not a type of entry: `f`, `d` or `l`, perhaps marked `-` or `*`")]
+    Kind(Box<str>),
+    /// A path.
+    #[error(transparent)]
+    Path(#[from] InvalidPath),
+    /// A sum.
+    #[error("{0} is not a SHA-256 in hexadecimal")]
+    Sum(Box<str>),
+    /// More lines follow `[End]`.
+    #[error("it stands after [End]")]
+    AfterEnd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &str) -> Result<FileList, Error> {
+        FileList::read(format!("[Version]\n3\n\n[Files]\n{files}\n\n[End]\n").as_bytes())
+    }
+
+    #[test]
+    fn a_list_of_fedora_is_read() {
+        let list = FileList::read(
+            &b"[Version]\n3\n\n[Files]\n1767700953\tf\t282\tlinux/extras/README\n\
+            1366880149\td-\t4096\tlinux/extras\n1\tl*\t3\tlinux/a link\n\n[Checksums SHA1]\n\
+            da39a3ee5e6b4b0d3255bfef95601890afd80709\tlinux/extras/README\n\n[End]\n"[..],
+        )
+        .unwrap();
+        let kinds: Vec<_> = list
+            .entries
+            .iter()
+            .map(|entry| (entry.kind, entry.access))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                (Kind::File, Access::Public),
+                (Kind::Directory, Access::Restricted),
+                (Kind::Link, Access::Unreleased)
+            ]
+        );
+        assert!(list.sums.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_line_is_refused_with_its_number() {
+        for line in [
+            "x",
+            "1\tf\t2",
+            "+1\tf\t2\ta",
+            "1.5\tf\t2\ta",
+            "1\tf\t-2\ta",
+            "1\tf\t18446744073709551616\ta",
+            "1\tx\t2\ta",
+            "1\tf--\t2\ta",
+            "1\t\t2\ta",
+            "1\té\t2\ta",
+            "1\tf\t2\t../a",
+            "1\tf\t2\t/a",
+            "1\tf\t2\ta\tb",
+            "1\tf\t2\ta\u{1b}[2J",
+            "1\tf\t2\ta\r",
+        ] {
+            assert!(
+                matches!(read(line), Err(Error::Line { line: 5, .. })),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_without_a_known_version_is_refused() {
+        for list in [
+            "[Files]\n[End]\n",
+            "3\n[Files]\n[End]\n",
+            "[Version]\n[Files]\n[End]\n",
+            "[Version]\n4\n[Files]\n[End]\n",
+            "[Version]\n0\n[Files]\n[End]\n",
+            "[Version]\n3\n3\n[Files]\n[End]\n",
+            "[Version]\n3\n[Version]\n3\n[End]\n",
+            "[Version]\n3\n[Files]\n[End]\nmore\n",
+            "",
+        ] {
+            assert!(FileList::read(list.as_bytes()).is_err(), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_in_bounded_memory() {
+        let endless = io::BufReader::new(io::repeat(b'a'));
+        let mut reader = Reader::new(endless);
+        assert!(matches!(
+            reader.next(),
+            Some(Err(Error::Line {
+                line: 1,
+                source: Problem::TooLong
+            }))
+        ));
+        assert!(reader.line.capacity() < 4 * MAX_LINE);
+        assert!(reader.next().is_none());
+    }
+}
