@@ -21,7 +21,7 @@ use forward_proxy::ForwardProxy;
 use http::Response;
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::error_chain::chain;
-use oci_mirror::reference::{Reference, RepoName};
+use oci_mirror::reference::{Reference, RepoName, Tag};
 use oci_mirror::registry::client::Options;
 use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::registry::retry::Retry;
@@ -649,10 +649,7 @@ async fn names_that_are_no_tags_are_left_out_whatever_they_are() {
     );
     fake.answer_with(move |_, _| Some(Response::new(Bytes::from(body.clone()))));
     let tags = anonymous(&fake).tags(&name("a")).await.unwrap();
-    assert_eq!(
-        tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(),
-        ["good"]
-    );
+    assert_eq!(tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["good"]);
 
     let deep = format!(r#"{{"tags":{}"#, "[".repeat(1 << 20));
     fake.answer_with(move |_, _| Some(Response::new(Bytes::from(deep.clone()))));

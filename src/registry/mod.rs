@@ -23,6 +23,7 @@ pub mod manifests;
 pub mod rate;
 pub mod retry;
 
+mod bucket;
 mod envelope;
 mod fields;
 mod link;
