@@ -208,6 +208,47 @@ async fn a_challenge_that_cannot_be_met_is_an_error_that_says_why() {
     }
 }
 
+#[tokio::test]
+async fn where_a_redirect_leads_nobody_gets_to_ask_for_the_login() {
+    let (fake, store) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    fake.set_auth(Auth::Bearer(Some(("me", "secret"))));
+    store.set_auth(Auth::Basic("me", "secret"));
+    for challenge in ["Basic", "Bearer realm=\"http://ADDRESS/token\""] {
+        store.set_challenge(&[challenge]);
+        let layer = store.blob(&b"layer"[..]);
+        let path = format!("/v2/a/blobs/{layer}");
+        let there = format!("http://{}{path}", store.address);
+        fake.fail(&path, Fault::Status(307, vec![("location", there)]));
+        let registry = with(&fake, &options(), login(&fake, ME));
+        let error = registry.blob(&name("a"), &layer, 0).await.unwrap_err();
+        assert!(error.to_string().contains("401"), "{error}");
+    }
+    assert_eq!((store.authorized(), store.token_requests().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_login_that_fails_for_many_counts_once() {
+    let fake = FakeRegistry::start().await;
+    fake.set_auth(Auth::Bearer(None));
+    fake.fail("/v2/a/manifests/1", Fault::Slow(Duration::from_millis(50)));
+    fake.fail("/token", Fault::Status(503, vec![]));
+    let options = Options {
+        give_up_after: 2,
+        ..options()
+    };
+    let registry = Arc::new(with(&fake, &options, Credentials::none()));
+    for round in 1..=3 {
+        let errors = many(&registry, 10).await;
+        let given_up = |error: &Error| matches!(error, Error::GivenUp { .. });
+        assert_eq!(
+            errors.iter().all(given_up),
+            round == 3,
+            "{round}: {errors:?}"
+        );
+    }
+    assert_eq!(fake.token_requests().len(), 2 * 3);
+}
+
 /// Asks for many manifests at the same moment; the errors of those that failed.
 async fn many(registry: &Arc<Registry>, count: usize) -> Vec<Error> {
     let mut questions = JoinSet::new();
