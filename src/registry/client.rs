@@ -131,8 +131,14 @@ impl Registry {
             .map_err(|error| failed(error.into()))?;
         let give_up_at = options.give_up_after.saturating_mul(options.retry.tries());
         let traffic = Traffic::new(options.rate, options.max_concurrent, give_up_at);
+        let traffic = Arc::new(traffic);
         Ok(Self {
-            gate: Gate::new(host.clone(), options.clone(), credentials),
+            gate: Gate::new(
+                host.clone(),
+                options.clone(),
+                credentials,
+                Arc::clone(&traffic),
+            ),
             host,
             base,
             paths: Paths::Registry,
@@ -140,7 +146,7 @@ impl Registry {
             retry: options.retry,
             answer_timeout: options.answer_timeout,
             slowest: options.slowest,
-            traffic: Arc::new(traffic),
+            traffic,
         })
     }
 

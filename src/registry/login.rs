@@ -18,6 +18,7 @@ use super::error::{Error, Subject};
 use super::hub;
 use super::retry::Advice as _;
 use super::token::{self, Realm, Token, TokenClient, basic, field};
+use super::traffic::Traffic;
 use crate::excerpt::Excerpt;
 use crate::reference::{RegistryHost, RepoName};
 
@@ -52,6 +53,9 @@ pub(super) enum Failure {
 pub(super) struct Gate {
     registry: RegistryHost,
     plain_http: bool,
+    /// How often the token service is asked at most.
+    tries: usize,
+    traffic: Arc<Traffic>,
     tokens: TokenClient,
     credentials: Arc<Credentials>,
     doors: Mutex<HashMap<RepoName, Arc<tokio::sync::Mutex<Door>>>>,
@@ -62,10 +66,13 @@ impl Gate {
         registry: RegistryHost,
         options: Options,
         credentials: Arc<Credentials>,
+        traffic: Arc<Traffic>,
     ) -> Self {
         Self {
             registry,
             plain_http: options.plain_http,
+            tries: options.retry.tries(),
+            traffic,
             tokens: TokenClient::new(options),
             credentials,
             doors: Mutex::default(),
@@ -106,7 +113,13 @@ impl Gate {
             };
             match result {
                 Ok(token) => door.open(token),
-                Err(failure) => door.close(failure),
+                Err(failure) => {
+                    // Counted once, however many requests it is told to.
+                    if failure.is_temporary() {
+                        self.traffic.bad(self.tries);
+                    }
+                    door.close(failure);
+                }
             }
         }
         match &door.failure {
@@ -207,7 +220,7 @@ impl Door {
 
 impl Failure {
     /// Whether the token service may answer better later.
-    pub(super) fn is_temporary(&self) -> bool {
+    fn is_temporary(&self) -> bool {
         matches!(self, Self::Token(error) if error.is_retryable())
     }
 
@@ -316,7 +329,9 @@ mod tests {
                 ..Options::default()
             };
             options.retry.retries = 0;
-            let gate = Gate::new("q.io".parse().unwrap(), options, Arc::new(credentials));
+            let traffic = Arc::new(Traffic::new(None, None, 1));
+            let host = "q.io".parse().unwrap();
+            let gate = Gate::new(host, options, Arc::new(credentials), traffic);
             let name = "a".parse().unwrap();
             let failure = gate.log_in(&name, challenge.clone()).await.unwrap_err();
             let Failure::Token(error) = failure else {

@@ -25,6 +25,7 @@ pub mod mirror;
 pub mod rate;
 pub mod retry;
 
+mod bucket;
 mod envelope;
 mod fields;
 mod link;

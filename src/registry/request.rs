@@ -71,19 +71,16 @@ impl Registry {
         let response = self
             .send_with(method.clone(), url, headers, &pass, subject)
             .await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        // Whoever a redirect has led to must not learn the registry's login, nor would the client send it
+        // there: its challenge is none of ours.
+        let is_ours = response.url().origin() == url.origin();
+        if response.status() != StatusCode::UNAUTHORIZED || !is_ours {
             return Ok(Answer { response, slot });
         }
         let response = match self.gate.renew(&pass, response.headers(), subject).await {
             Ok(Some(pass)) => self.send_with(method, url, headers, &pass, subject).await?,
             Ok(None) => response,
-            Err(refusal) => {
-                // The token service has been asked as often as the policy allows.
-                if refusal.is_temporary() {
-                    self.traffic.bad(self.retry.tries());
-                }
-                return Err(refusal.about(&self.host, subject));
-            }
+            Err(failure) => return Err(failure.about(&self.host, subject)),
         };
         Ok(Answer { response, slot })
     }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::rate::{Bucket, Rate};
+use super::bucket::Bucket;
+use super::rate::Rate;
 
 /// Held by a request from before it is sent until its answer is read; `None` if there is no limit.
 pub(super) type Slot = Option<OwnedSemaphorePermit>;

@@ -1,7 +1,8 @@
 //! The HTTP client beneath everything sent to a registry and its token service.
 //!
 //! Proxies are taken from the environment as other tools take them: `HTTP_PROXY`, `HTTPS_PROXY`,
-//! `ALL_PROXY` and `NO_PROXY`, in capitals or not.
+//! `ALL_PROXY` and `NO_PROXY`, in capitals or not. Entries of the latter are names, which stand for those below
+//! them too, addresses, networks, or `*`; ports are not looked at.
 
 use std::time::Duration;
 
@@ -60,7 +61,22 @@ pub(super) fn client(
     if let Some(pem) = &options.tls_ca {
         builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
     }
+    // reqwest takes the `*` for names only, and would still ask a proxy for addresses.
+    let exceptions = ["NO_PROXY", "no_proxy"].map(std::env::var);
+    if exceptions
+        .iter()
+        .flatten()
+        .next()
+        .is_some_and(|list| names_everything(list))
+    {
+        builder = builder.no_proxy();
+    }
     builder.build()
+}
+
+/// Whether a list of exceptions from the proxy leaves nothing to it.
+fn names_everything(list: &str) -> bool {
+    list.split(',').any(|entry| entry.trim() == "*")
 }
 
 fn is_same_host(from: &Url, attempt: &Attempt<'_>) -> bool {
@@ -104,6 +120,23 @@ pub(super) async fn read(
                 return Err(Unread::TooLarge);
             }
             Some(chunk) => body.extend_from_slice(&chunk),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_of_its_own_is_everything() {
+        for (list, everything) in [
+            ("*", true),
+            ("example.com, *", true),
+            ("", false),
+            ("*.example.com", false),
+        ] {
+            assert_eq!(names_everything(list), everything, "{list}");
         }
     }
 }

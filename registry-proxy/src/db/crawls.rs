@@ -391,6 +391,7 @@ mod tests {
             tag: "1".parse().ok(),
             root,
             reach: vec![config, digest],
+            tag_referrers: None,
         };
         writer.publish(&[image]).unwrap();
         writer.finish(Timestamp::UNIX_EPOCH).unwrap();

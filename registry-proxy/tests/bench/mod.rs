@@ -92,6 +92,7 @@ impl Bench {
             tag: Some("1".parse().unwrap()),
             root: Descriptor::new(MediaType::OCI_MANIFEST, digest, manifest.len() as u64),
             reach,
+            tag_referrers: None,
         };
         writer.publish(&[image]).unwrap();
         writer.finish(Timestamp::UNIX_EPOCH).unwrap();

@@ -8,32 +8,31 @@
 //! [token]: https://distribution.github.io/distribution/spec/auth/token/
 //! [oauth2]: https://distribution.github.io/distribution/spec/auth/oauth/
 
+mod answer;
+
 use std::time::Duration;
 
 use base64::Engine as _;
 use http::{HeaderValue, StatusCode, header};
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
 use super::client::Options;
 use super::credentials::Login;
-use super::envelope;
 use super::error::{Detail, is_temporary};
 use super::fields::retry_after;
 use super::retry::Advice;
 use super::transport::{self, Redirects, Unread};
 use crate::excerpt::Excerpt;
+pub(super) use answer::Token;
+use answer::{parse, reason};
 
 /// Longest answer read, in bytes. Tokens with many claims have a few thousand.
 const MAX_ANSWER: u64 = 64 << 10;
 
 /// How we introduce ourselves to a service that wants to know.
 const CLIENT_ID: &str = "oci-mirror";
-
-/// A token is renewed when a tenth of its life is left, but not earlier than this before its end.
-const LONGEST_MARGIN: Duration = Duration::from_secs(30);
 
 /// Asks token services; the connection is set up when one is asked for the first time.
 #[derive(Debug)]
@@ -51,14 +50,6 @@ pub(super) struct Request<'a> {
     pub(super) scope: &'a str,
     /// Without one, anonymously.
     pub(super) login: Option<&'a Login>,
-}
-
-/// What the requests to the registry then carry.
-#[derive(Debug, Clone)]
-pub(super) struct Token {
-    pub(super) authorization: HeaderValue,
-    /// When to ask for the next one; `None` if the service does not say how long this one lives.
-    pub(super) renew_at: Option<Instant>,
 }
 
 /// The address of a token service.
@@ -190,58 +181,6 @@ pub(super) fn field(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Reads the answer of a token service; `None` if there is no token in it.
-fn parse(body: &[u8], received: Instant) -> Option<Token> {
-    #[derive(Deserialize)]
-    struct Answer {
-        token: Option<String>,
-        access_token: Option<String>,
-        /// Of a shape we must not depend on.
-        expires_in: Option<serde_json::Value>,
-    }
-    // The parser's own message could quote the token.
-    let answer: Answer = serde_json::from_slice(body).ok()?;
-    let token = [answer.token, answer.access_token]
-        .into_iter()
-        .flatten()
-        .find(|token| !token.is_empty())?;
-    let lives = answer
-        .expires_in
-        .and_then(|seconds| seconds.as_u64())
-        .filter(|&seconds| seconds > 0)
-        .map(Duration::from_secs);
-    Some(Token {
-        authorization: field(&format!("Bearer {token}"))?,
-        renew_at: lives.and_then(|lives| {
-            let margin = (lives / 10).min(LONGEST_MARGIN);
-            received.checked_add(lives.saturating_sub(margin))
-        }),
-    })
-}
-
-/// The words in which a service refuses, fit to be shown: some services repeat what they were sent.
-fn reason(body: &[u8], login: Option<&Login>) -> Option<Box<str>> {
-    let text = String::from_utf8_lossy(body);
-    let secrets = match login {
-        None => Vec::new(),
-        Some(Login::IdentityToken(token)) => vec![token.reveal().to_owned()],
-        Some(Login::Password { user, password }) => vec![
-            password.reveal().to_owned(),
-            basic(user, password.reveal())
-                .trim_start_matches("Basic ")
-                .to_owned(),
-        ],
-    };
-    let shows = |secret: &String| {
-        let escaped: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        !secret.is_empty() && (text.contains(secret) || text.contains(&escaped))
-    };
-    if text.trim().is_empty() || secrets.iter().any(shows) {
-        return None;
-    }
-    envelope::message(body).or_else(|| Some(Excerpt(text.trim()).into()))
-}
-
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -371,74 +310,5 @@ mod tests {
         }
         assert!(Realm::parse("http://h/t").unwrap().is_plain());
         assert!(!Realm::parse("HTTPS://h/t").unwrap().is_plain());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_a_token_and_perhaps_how_long_it_lives() {
-        let now = Instant::now();
-        for (body, field, seconds) in [
-            (r#"{"token":"t"}"#, "Bearer t", None),
-            (
-                r#"{"access_token":"t","expires_in":100}"#,
-                "Bearer t",
-                Some(90),
-            ),
-            (
-                r#"{"token":"","access_token":"t","expires_in":3600}"#,
-                "Bearer t",
-                Some(3570),
-            ),
-            (
-                r#"{"token":"t","access_token":"u","expires_in":0}"#,
-                "Bearer t",
-                None,
-            ),
-            (r#"{"token":"t","expires_in":"soon"}"#, "Bearer t", None),
-            (
-                r#"{"token":"t","expires_in":18446744073709551615}"#,
-                "Bearer t",
-                None,
-            ),
-        ] {
-            let token = parse(body.as_bytes(), now).unwrap();
-            assert_eq!(token.authorization, field, "{body}");
-            assert!(token.authorization.is_sensitive());
-            let renew = token.renew_at.map(|at| (at - now).as_secs());
-            assert_eq!(renew, seconds, "{body}");
-        }
-        for body in [
-            "",
-            "t",
-            "{}",
-            r#"{"token":""}"#,
-            r#"{"token":7}"#,
-            r#"{"token":"a\nb"}"#,
-        ] {
-            assert!(parse(body.as_bytes(), now).is_none(), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_short_and_shows_no_secret() {
-        let long = "x".repeat(100_000);
-        let token = Login::IdentityToken("secret/2".to_owned().into());
-        for (login, body, shown) in [
-            (password(), "no\u{1b}[2J", Some(r"`no\u{1b}[2J`")),
-            (
-                password(),
-                r#"{"errors":[{"code":"DENIED","message":"no"}]}"#,
-                Some("`DENIED: no`"),
-            ),
-            (password(), "wrong password `secret`", None),
-            (password(), "you sent Basic bWU6c2VjcmV0", None),
-            (token.clone(), "you sent refresh_token=secret%2F2", None),
-            (token, "you sent secret/2", None),
-            (password(), " ", None),
-        ] {
-            let reason = reason(body.as_bytes(), Some(&login));
-            assert_eq!(reason.as_deref(), shown, "{body}");
-        }
-        let reason = reason(long.as_bytes(), Some(&password())).unwrap();
-        assert!(reason.len() < 200, "{reason}");
     }
 }
