@@ -7,8 +7,8 @@ use oci_mirror::error_chain::chain;
 use oci_mirror::registry::client::Options;
 use oci_mirror::registry::credentials::Credentials;
 
-use super::fake_registry::{Auth, FakeRegistry, Fault};
 use super::{ME, anonymous, login, many, name, options, tag, with};
+use crate::fake_registry::{Auth, FakeRegistry, Fault};
 
 #[tokio::test]
 async fn a_challenge_that_only_the_manifest_has_is_met_there() {

@@ -1,20 +1,10 @@
 //! Which images are exported, what comes along with them, and what leaves the tree again.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the whole binary is tests, helpers outside of #[test] among them"
-)]
-
-mod bench;
-mod fake_registry;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use bench::{Bench, noise, only, snapshot};
-use fake_registry::{Fault, descriptor};
 use mirror_tool::exit::Exit;
 use mirror_tool::export::report::Status;
 use mirror_tool::export::{self, Options, Report};
@@ -23,6 +13,9 @@ use oci_mirror::media_type::MediaType;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::{Catalog, Tree, TreePath};
 use regex::Regex;
+
+use crate::bench::{Bench, noise, only, snapshot};
+use crate::fake_registry::{Fault, descriptor};
 
 /// The time all tests live at.
 const NOW: &str = "2026-06-15T12:00:00Z";

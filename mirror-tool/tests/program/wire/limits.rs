@@ -9,8 +9,8 @@ use oci_mirror::registry::Error;
 use oci_mirror::registry::client::Options;
 use oci_mirror::registry::credentials::Credentials;
 
-use super::fake_registry::{Auth, FakeRegistry, Fault};
 use super::{anonymous, many, name, options, tag, with};
+use crate::fake_registry::{Auth, FakeRegistry, Fault};
 
 #[tokio::test]
 async fn a_login_that_fails_for_many_counts_once() {

@@ -1,21 +1,11 @@
 //! Export, verify and serve against a registry on loopback that fails on demand.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the whole binary is tests, helpers outside of #[test] among them"
-)]
-
-mod bench;
-mod fake_registry;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bench::{Bench, MIB, noise, only, snapshot};
-use fake_registry::{Auth, FakeRegistry, Fault, descriptor};
 use mirror_tool::exit::Exit;
 use mirror_tool::export::report::Status;
 use mirror_tool::export::{self, Report};
@@ -25,6 +15,9 @@ use oci_mirror::media_type::MediaType;
 use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::tree::{Catalog, Tree, TreePath, TreeWriter};
 use tokio_util::sync::CancellationToken;
+
+use crate::bench::{Bench, MIB, noise, only, snapshot};
+use crate::fake_registry::{Auth, FakeRegistry, Fault, descriptor};
 
 #[track_caller]
 fn failure(report: &Report) -> &str {

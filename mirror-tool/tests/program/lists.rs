@@ -1,11 +1,6 @@
 //! The file list and the sizes of a tree, from writing them to checking them, on file systems that
 //! refuse links and renames.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the whole binary is tests, helpers outside of #[test] among them"
-)]
-
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::Write as _;
@@ -50,6 +45,7 @@ fn publish(writer: &TreeWriter, repo: &str, tag: &str, layer: &[u8]) -> Digest {
         tag: Some(tag.parse().unwrap()),
         root: Descriptor::new(MediaType::OCI_MANIFEST, digest, manifest.len() as u64),
         reach: vec![config, layer_digest, digest],
+        tag_referrers: None,
     };
     writer.publish(&[image]).unwrap();
     layer_digest

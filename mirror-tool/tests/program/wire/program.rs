@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use super::fake_registry::{Auth, FakeRegistry, Fault};
-use super::forward_proxy::ForwardProxy;
+use crate::fake_registry::{Auth, FakeRegistry, Fault};
+use crate::forward_proxy::ForwardProxy;
 
 /// Runs the real program with this environment and nothing of ours; `memory` is in KiB.
 async fn export(

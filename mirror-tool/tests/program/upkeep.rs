@@ -1,13 +1,5 @@
 //! Prune and repair against a registry on loopback that fails on demand.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the whole binary is tests, helpers outside of #[test] among them"
-)]
-
-#[expect(dead_code, reason = "other tests need the rest of it")]
-mod fake_registry;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fake_registry::{FakeRegistry, Fault};
 use jiff::{SignedDuration, Timestamp};
 use mirror_tool::exit::Exit;
-use mirror_tool::{export, prune, serve, verify};
+use mirror_tool::export::source::Source;
+use mirror_tool::export::{self, Order};
+use mirror_tool::{prune, serve, verify};
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
@@ -27,6 +20,8 @@ use oci_mirror::tree::index::RepoIndex;
 use oci_mirror::tree::{Catalog, RepoDir, Tree, TreePath, TreeWriter};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+use crate::fake_registry::{FakeRegistry, Fault};
 
 const MIB: usize = 1 << 20;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -54,10 +49,12 @@ impl Bench {
 
     async fn export(&self, names: &[&str]) {
         let host = self.registry.address;
-        let sources = names.iter().map(|name| format!("{host}/{name}").parse());
+        let sources = names
+            .iter()
+            .map(|name| format!("{host}/{name}").parse::<Source>());
         let options = export::Options {
             tree: self.tree(),
-            sources: sources.map(Result::unwrap).collect(),
+            orders: sources.map(|source| Order::from(source.unwrap())).collect(),
             connection: connection(),
             ..export::Options::default()
         };

@@ -3,8 +3,6 @@
 //! Every request is logged as `METHOD path`; faults are queued per path and used up one by one, or
 //! stay for ever.
 
-#![expect(dead_code, reason = "each test binary uses a part of it")]
-
 mod answer;
 mod content;
 mod login;

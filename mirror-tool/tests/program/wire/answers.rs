@@ -6,8 +6,8 @@ use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::reference::Tag;
 use oci_mirror::registry::{Error, Registry};
 
-use super::fake_registry::{FakeRegistry, Fault, descriptor};
 use super::{anonymous, name, tag};
+use crate::fake_registry::{FakeRegistry, Fault, descriptor};
 
 #[tokio::test]
 async fn a_manifest_that_may_be_missing_is_asked_for_once() {

@@ -1,33 +1,22 @@
 //! The wire to a source registry: logging in, limits, proxies, and registries that mean harm.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the whole binary is tests, helpers outside of #[test] among them"
-)]
-
-mod fake_registry;
-mod forward_proxy;
-
-#[path = "wire/answers.rs"]
 mod answers;
-#[path = "wire/limits.rs"]
 mod limits;
-#[path = "wire/login.rs"]
 mod login;
-#[path = "wire/program.rs"]
 mod program;
 
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_registry::FakeRegistry;
 use oci_mirror::reference::{Reference, RepoName};
 use oci_mirror::registry::client::Options;
 use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::registry::retry::Retry;
 use oci_mirror::registry::{Error, Registry};
 use tokio::task::JoinSet;
+
+use crate::fake_registry::FakeRegistry;
 
 fn options() -> Options {
     Options {
