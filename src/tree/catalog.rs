@@ -485,6 +485,7 @@ mod tests {
             tag: Some(tag.parse().unwrap()),
             root: root.clone(),
             reach: vec![config_digest, layer_digest, digest],
+            tag_referrers: None,
         };
         writer.publish(&[image]).unwrap();
         root
@@ -533,6 +534,7 @@ mod tests {
             tag: "1".parse().ok(),
             root,
             reach,
+            tag_referrers: None,
         };
         writer.publish(&[evil]).unwrap();
         writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();

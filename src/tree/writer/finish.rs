@@ -90,6 +90,26 @@ impl TreeWriter {
         Ok(true)
     }
 
+    /// Takes off the totals of the state in place what is about to go: a state that counts more than there
+    /// is makes readers take the tree for torn, and a run may be cut off before its end.
+    ///
+    /// Less than there is does no harm, so it does not matter how often this is repeated.
+    pub(super) fn lower_totals(&self, repositories: usize, tags: usize) -> Result<(), Error> {
+        if repositories == 0 && tags == 0 {
+            return Ok(());
+        }
+        let mut state = match self.tree.state() {
+            Err(error) if error.is_not_found() => return Ok(()),
+            state => state?,
+        };
+        let totals = &mut state.totals;
+        totals.repositories = totals.repositories.saturating_sub(repositories as u64);
+        totals.tags = totals.tags.saturating_sub(tags as u64);
+        state.serial += 1;
+        self.replace(&TreePath::State, &state.to_bytes())?;
+        self.sync_directories(&BTreeSet::from([self.tree.root().to_owned()]))
+    }
+
     /// Writes everything that is to get a name, durably, next to the tree.
     fn prepare(&self, survey: Survey, mut state: State, module: Module) -> Result<Next, Error> {
         let failed = |source| Error::write(&self.temporary, source);

@@ -277,6 +277,8 @@ impl TreeWriter {
         let gone = index.retain(keep);
         if !gone.is_empty() {
             self.mark_dirty()?;
+            let is_tag = |entry: &&Descriptor| entry.ref_name().is_some();
+            self.lower_totals(0, gone.iter().filter(is_tag).count())?;
             self.replace(&TreePath::Index(repo.clone()), &index.to_bytes())?;
             let directory = self.tree.root().join(repo.to_string());
             self.sync_directories(&BTreeSet::from([directory]))?;
@@ -493,6 +495,23 @@ mod tests {
         assert!(writer.finish(Timestamp::UNIX_EPOCH).unwrap());
         assert_eq!(writer.tree().state().unwrap().totals.tags, 2);
         assert_eq!(fs::read_dir(dir.path().join(TEMPORARY)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_state_never_counts_what_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        publish_one(&writer, "1", b"one");
+        publish_one(&writer, "2", b"two");
+        writer.finish(Timestamp::UNIX_EPOCH).unwrap();
+        let repo: RepoDir = "a/b".parse().unwrap();
+        let gone = writer.retain(&repo, |entry| entry.ref_name() == Some("2"));
+        assert_eq!(gone.unwrap().len(), 1);
+        // As if the run were cut off here.
+        let state = writer.tree().state().unwrap();
+        assert_eq!((state.totals.tags, state.serial), (1, 2));
+        assert!(writer.finish(Timestamp::UNIX_EPOCH).unwrap());
+        assert_eq!(writer.tree().state().unwrap().serial, 3);
     }
 
     #[test]

@@ -33,6 +33,9 @@ impl TreeWriter {
             return Ok(());
         }
         self.mark_dirty()?;
+        let is_repository = |path: &&TreePath| matches!(path, TreePath::Index(_));
+        let repositories = steps.iter().flatten().filter(is_repository).count();
+        self.lower_totals(repositories, 0)?;
         let mut emptied = BTreeSet::new();
         for step in steps {
             let mut touched = BTreeSet::new();
