@@ -102,7 +102,15 @@ fn at(mut options: Options) -> Options {
 async fn filters_and_the_newest_are_combined() {
     let bench = Bench::new().await;
     for tag in [
-        "41", "42", "42.1", "43", "43-rc1", "44", "44.1-debug", "latest", "rawhide",
+        "41",
+        "42",
+        "42.1",
+        "43",
+        "43-rc1",
+        "44",
+        "44.1-debug",
+        "latest",
+        "rawhide",
     ] {
         bench.registry.image("a", Some(tag), &[tag.as_bytes()]);
     }
@@ -176,7 +184,9 @@ async fn what_the_referrers_api_lists_comes_along_and_so_does_what_comes_later()
     let bench = Bench::new().await;
     bench.registry.set_referrers(true);
     let amd = bench.registry.image("a", None, &[b"amd"]);
-    let index = bench.registry.index("a", Some("1"), &[(amd, "linux/amd64")]);
+    let index = bench
+        .registry
+        .index("a", Some("1"), &[(amd, "linux/amd64")]);
     let sbom = artifact(&bench, "a", None, "sbom", &index);
     let signature = artifact(&bench, "a", None, "signature", &sbom);
     let of_child = artifact(&bench, "a", None, "signature", &amd);
@@ -275,7 +285,9 @@ async fn a_signature_that_cannot_be_had_is_told_and_the_image_is_exported() {
     let image = bench.registry.image("a", Some("1"), &[b"layer"]);
     let broken = artifact(&bench, "a", None, "signature", &image);
     let gone = Fault::Status(404, vec![]);
-    bench.registry.fail(&format!("/v2/a/manifests/{broken}"), gone);
+    bench
+        .registry
+        .fail(&format!("/v2/a/manifests/{broken}"), gone);
     let report = bench.export(&["/a:1"]).await;
     assert_eq!((report.totals.exported, report.totals.failed), (1, 1));
     assert_eq!(report.exit(), Exit::Partial);
@@ -284,7 +296,9 @@ async fn a_signature_that_cannot_be_had_is_told_and_the_image_is_exported() {
 
     bench.registry.heal();
     let down = Fault::Status(403, vec![]);
-    bench.registry.fail(&format!("/v2/a/referrers/{image}"), down);
+    bench
+        .registry
+        .fail(&format!("/v2/a/referrers/{image}"), down);
     let report = bench.export(&["/a:1"]).await;
     assert_eq!((report.totals.unchanged, report.totals.failed), (1, 1));
     let failed = report.failures().next().unwrap();
@@ -421,7 +435,9 @@ async fn a_dry_run_tells_what_the_real_one_does() {
     bench.registry.image("a", Some("1"), &[&shared]);
     bench.sound(&bench.export(&["/a"]).await);
     bench.registry.image("a", Some("2"), &[&shared, &large]);
-    bench.registry.image("a", Some("3"), &[&shared, &large, b"x"]);
+    bench
+        .registry
+        .image("a", Some("3"), &[&shared, &large, b"x"]);
     let mut options = bench.options(&["/a"]);
     options.dry_run = true;
     let dry = run(options).await;
@@ -455,7 +471,9 @@ async fn every_kind_of_content_is_kept_byte_for_byte() {
         MediaType::OCI_MANIFEST
     );
     let manifest = MediaType::OCI_MANIFEST;
-    let image = bench.registry.manifest("a", None, &manifest, content.clone());
+    let image = bench
+        .registry
+        .manifest("a", None, &manifest, content.clone());
     let inner = bench.registry.index("a", None, &[(image, "linux/amd64")]);
     bench.registry.index("a", Some("nested"), &[(inner, "")]);
     // Many layers, as an ostree-native image has.
@@ -478,7 +496,11 @@ async fn a_sha512_image_is_exported_with_its_signature() {
         r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}"#,
         MediaType::OCI_MANIFEST,
         descriptor("application/vnd.oci.image.config.v1+json", &config, 2),
-        descriptor("application/vnd.oci.image.layer.v1.tar", &layer_digest, layer.len()),
+        descriptor(
+            "application/vnd.oci.image.layer.v1.tar",
+            &layer_digest,
+            layer.len()
+        ),
     );
     let manifest = MediaType::OCI_MANIFEST;
     let image = bench
@@ -550,7 +572,9 @@ async fn signatures_are_visible_no_later_than_their_image() {
     let image = bench.registry.image("a", Some("1"), &[b"layer"]);
     let signature = artifact(&bench, "a", None, "signature", &image);
     let slow = Fault::Slow(Duration::from_millis(300));
-    bench.registry.fail(&format!("/v2/a/manifests/{signature}"), slow);
+    bench
+        .registry
+        .fail(&format!("/v2/a/manifests/{signature}"), slow);
     let index = bench.tree().join("repos/a/index.json");
     let watch = tokio::task::spawn_blocking(move || {
         loop {

@@ -112,19 +112,24 @@ impl RepoIndex {
 
     /// Removes every entry that is not to be kept; returns what was removed.
     pub fn retain(&mut self, mut keep: impl FnMut(&Descriptor) -> bool) -> Vec<Descriptor> {
-        self.manifests.extract_if(.., |entry| !keep(entry)).collect()
+        self.manifests
+            .extract_if(.., |entry| !keep(entry))
+            .collect()
     }
 
     /// Whether the source of the repository was found to have no referrers API, so that what belongs to
     /// its manifests is found by tags named after them.
     pub fn has_tag_referrers(&self) -> bool {
-        self.annotations.get(REFERRERS).is_some_and(|how| how == BY_TAG)
+        self.annotations
+            .get(REFERRERS)
+            .is_some_and(|how| how == BY_TAG)
     }
 
     /// Notes how the source of the repository keeps referrers.
     pub fn set_tag_referrers(&mut self, by_tag: bool) {
         if by_tag {
-            self.annotations.insert(REFERRERS.to_owned(), BY_TAG.to_owned());
+            self.annotations
+                .insert(REFERRERS.to_owned(), BY_TAG.to_owned());
         } else {
             self.annotations.remove(REFERRERS);
         }

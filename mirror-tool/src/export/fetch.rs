@@ -333,11 +333,7 @@ mod tests {
             .join(","),
         );
         let chosen = choose(&manifest, &["linux/amd64".parse().unwrap()]).unwrap();
-        let kept: Vec<_> = chosen
-            .children
-            .iter()
-            .map(|child| child.digest)
-            .collect();
+        let kept: Vec<_> = chosen.children.iter().map(|child| child.digest).collect();
         assert_eq!(
             kept,
             [digest("amd"), digest("amd-sbom"), digest("anything")]

@@ -88,7 +88,9 @@ impl Layout {
     /// after it.
     pub(super) fn belongings(&self, subject: &Digest) -> Vec<Belonging> {
         let all = self.belongings.get_or_init(|| self.all_belongings());
-        all.get(&Subject::from(subject)).cloned().unwrap_or_default()
+        all.get(&Subject::from(subject))
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn all_belongings(&self) -> HashMap<Subject, Vec<Belonging>> {
@@ -106,7 +108,10 @@ impl Layout {
             };
             if let Some(subject) = subject {
                 let wish = Wish::Entry(entry.clone());
-                found.entry(subject).or_default().push(Belonging { wish, tag });
+                found
+                    .entry(subject)
+                    .or_default()
+                    .push(Belonging { wish, tag });
             }
         }
         found

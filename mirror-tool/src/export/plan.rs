@@ -190,7 +190,8 @@ impl Planner<'_> {
                 }
             }
         }
-        plan.pruned.retain(|repo, _| !unlisted.contains(repo.name()));
+        plan.pruned
+            .retain(|repo, _| !unlisted.contains(repo.name()));
         // Whatever else is wanted in a pruned repository is to stay too.
         for image in plan.wanted.iter().chain(&plan.orphans) {
             if let (Some(pruned), Some(tag)) = (plan.pruned.get_mut(&image.repo), &image.tag) {
@@ -331,9 +332,7 @@ impl Planner<'_> {
             }
         }
         if let Some(count) = selection.latest {
-            found.images = self
-                .newest(count, found.images, origin, order, held)
-                .await;
+            found.images = self.newest(count, found.images, origin, order, held).await;
         }
         if found.images.is_empty() && found.orphans.is_empty() {
             return Err(Error::NoTags { found: count });
@@ -407,7 +406,9 @@ impl Planner<'_> {
         let key = (image.registry.clone(), image.name.clone());
         let make = || Arc::new(Repository::new(registry, image.name.clone()));
         Ok(Arc::clone(
-            lock(&self.known.repositories).entry(key).or_insert_with(make),
+            lock(&self.known.repositories)
+                .entry(key)
+                .or_insert_with(make),
         ))
     }
 
@@ -463,10 +464,12 @@ impl Plan {
         self.refused
             .extend(failures.map(|error| refused(None, source.clone(), error)));
         if offer.order.prune && found.all {
-            self.pruned.entry(offer.repo.clone()).or_insert_with(|| Pruned {
-                tags: HashSet::new(),
-                held: Arc::clone(&offer.held),
-            });
+            self.pruned
+                .entry(offer.repo.clone())
+                .or_insert_with(|| Pruned {
+                    tags: HashSet::new(),
+                    held: Arc::clone(&offer.held),
+                });
         }
         let images = found.images.into_iter().map(|image| (image, false));
         let orphans = found.orphans.into_iter().map(|image| (image, true));

@@ -42,7 +42,8 @@ pub(super) async fn run(
         let kept = kept.remove(&repo).unwrap_or_default();
         let writer = writer.map(Arc::clone);
         let name = repo.name().clone();
-        let removed = blocking(move || one(&repo, &pruned, &kept, accept_shrink, writer.as_deref()));
+        let removed =
+            blocking(move || one(&repo, &pruned, &kept, accept_shrink, writer.as_deref()));
         match removed.await {
             Ok(removed) => outcome.removed.extend(removed.iter().map(|entry| Removed {
                 repository: name.to_string(),
@@ -106,9 +107,7 @@ fn one(
         });
     }
     match writer {
-        Some(writer) if !gone.is_empty() => {
-            Ok(writer.retain(repo, |entry| !gone.contains(entry))?)
-        }
+        Some(writer) if !gone.is_empty() => Ok(writer.retain(repo, |entry| !gone.contains(entry))?),
         _ => Ok(gone),
     }
 }

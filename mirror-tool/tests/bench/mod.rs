@@ -126,4 +126,3 @@ pub(crate) fn only(report: &Report) -> &ImageReport {
     assert_eq!(report.images.len(), 1, "{report:#?}");
     &report.images[0]
 }
-
