@@ -13,9 +13,11 @@ mod lists;
 mod repair;
 mod source;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
+use oci_mirror::digest::Digest;
 use oci_mirror::error_chain::chain;
 use oci_mirror::size::ByteSize;
 use oci_mirror::tree::state::{State, Totals};
@@ -102,6 +104,14 @@ impl Damage {
         }
     }
 
+    /// The content that is damaged, if the path is one of its names.
+    fn content(&self) -> Option<Digest> {
+        match self.path.parse() {
+            Ok(TreePath::Blob(digest) | TreePath::Link(_, digest)) => Some(digest),
+            _ => None,
+        }
+    }
+
     /// The chain of an error, as a problem.
     fn error(path: impl fmt::Display, error: &dyn std::error::Error) -> Self {
         Self::new(path, chain(error))
@@ -131,7 +141,12 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
             "stray: no file of a tree has such a name",
         )
     }));
-    lists::check(before.as_ref(), &tree, &mut damage);
+    let mut differences = Vec::new();
+    lists::check(before.as_ref(), &tree, &mut differences);
+    let told: HashSet<Digest> = damage.iter().filter_map(Damage::content).collect();
+    // Every name of damaged content has another length than the list says; once is enough.
+    differences.retain(|difference| difference.content().is_none_or(|it| !told.contains(&it)));
+    damage.extend(differences);
     damage.sort();
     damage.dedup();
     let unreferenced = inventory

@@ -90,6 +90,9 @@ pub async fn run_and_repair(options: RepairOptions) -> anyhow::Result<Report> {
             unrepaired: lost(writer.tree())?,
         };
         local.mend(&ailing)?;
+        if ailing.lists {
+            writer.mark_stale()?;
+        }
         writer.discard_staged();
         writer.finish(Timestamp::now())?;
         anyhow::Ok((local.repaired, local.unrepaired))
@@ -110,6 +113,8 @@ struct Ailing {
     links: BTreeSet<(RepoDir, Digest)>,
     pieces: BTreeSet<Digest>,
     layouts: BTreeSet<RepoDir>,
+    /// Whether what the tree tells of itself is not what it is.
+    lists: bool,
 }
 
 impl Ailing {
@@ -129,7 +134,7 @@ impl Ailing {
                 Ok(TreePath::Layout(repo)) => {
                     ailing.layouts.insert(repo);
                 }
-                _ => {}
+                _ => ailing.lists = true,
             }
         }
         ailing
