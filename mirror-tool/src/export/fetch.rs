@@ -4,7 +4,7 @@
 //! indexes costs as many round trips as it is deep. Both its depth and their number are bounded.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_mirror::descriptor::Descriptor;
@@ -237,15 +237,16 @@ pub(super) fn complete(
     root: &Descriptor,
     repo: &RepoDir,
     platforms: &[Platform],
-    tree: &Tree,
+    linked: &Linked,
 ) -> Result<Option<Vec<Digest>>, Error> {
+    let tree = &linked.tree;
     let mut pending = vec![(root.clone(), 0)];
     let mut seen = HashSet::new();
     while let Some((entry, depth)) = pending.pop() {
         if depth > MAX_DEPTH || !seen.insert(entry.digest) {
             continue;
         }
-        if !is_linked(&entry, repo, tree)? {
+        if !linked.has(&entry, repo)? {
             return Ok(None);
         }
         let manifest = match tree.manifest(&entry.digest, &entry.media_type) {
@@ -257,7 +258,7 @@ pub(super) fn complete(
         for child in manifest.children() {
             if let Child::Blob(blob) = child
                 && blob.media_type.is_distributable()
-                && !is_linked(blob, repo, tree)?
+                && !linked.has(blob, repo)?
             {
                 return Ok(None);
             }
@@ -271,17 +272,44 @@ pub(super) fn complete(
     Ok(Some(seen.into_iter().collect()))
 }
 
-/// Whether content of the right length is in the tree and in the repository.
-fn is_linked(entry: &Descriptor, repo: &RepoDir, tree: &Tree) -> Result<bool, Error> {
-    for path in [
-        TreePath::Blob(entry.digest),
-        TreePath::Link(repo.clone(), entry.digest),
-    ] {
-        if tree.size(&path)? != Some(entry.size) {
-            return Ok(false);
+/// What the repositories of a tree hold, looked up once in a run: their images share most layers.
+///
+/// Only what is there is remembered. Nothing leaves a tree while images are being worked on.
+#[derive(Debug)]
+pub(super) struct Linked {
+    tree: Tree,
+    found: Mutex<HashMap<RepoDir, HashSet<(Digest, u64)>>>,
+}
+
+impl Linked {
+    pub(super) fn new(tree: Tree) -> Self {
+        Self {
+            tree,
+            found: Mutex::default(),
         }
     }
-    Ok(true)
+
+    /// Whether content of the right length is in the tree and in the repository.
+    fn has(&self, entry: &Descriptor, repo: &RepoDir) -> Result<bool, Error> {
+        let key = (entry.digest, entry.size);
+        if self.found().get(repo).is_some_and(|of| of.contains(&key)) {
+            return Ok(true);
+        }
+        for path in [
+            TreePath::Blob(entry.digest),
+            TreePath::Link(repo.clone(), entry.digest),
+        ] {
+            if self.tree.size(&path)? != Some(entry.size) {
+                return Ok(false);
+            }
+        }
+        self.found().entry(repo.clone()).or_default().insert(key);
+        Ok(true)
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<RepoDir, HashSet<(Digest, u64)>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tracing::error;
 use super::age;
 use super::belongings::{self, Belonging};
 use super::error::Error;
-use super::fetch::{self, Closure};
+use super::fetch::{self, Closure, Linked};
 use super::plan::Wanted;
 use super::progress::Progress;
 use super::publish::Queue;
@@ -40,7 +40,7 @@ const MAX_BELONGINGS: usize = 2_000;
 /// Everything the images of a run share.
 pub(super) struct Work {
     transfers: Transfers,
-    tree: Option<Tree>,
+    linked: Option<Arc<Linked>>,
     slots: Semaphore,
     /// Cancelled by the caller, or by the first image that finds the disk full.
     stop: CancellationToken,
@@ -78,7 +78,7 @@ impl Work {
     ) -> Self {
         Self {
             transfers,
-            tree,
+            linked: tree.map(|tree| Arc::new(Linked::new(tree))),
             slots: Semaphore::new(jobs),
             stop: options.shutdown.child_token(),
             progress: options.progress.clone(),
@@ -306,12 +306,16 @@ impl Work {
         target: &Descriptor,
     ) -> Result<Option<Vec<Digest>>, Error> {
         let visible = wanted.present().map(|present| present.digest);
-        let Some(tree) = self.tree.clone().filter(|_| visible == Some(target.digest)) else {
+        let Some(linked) = self
+            .linked
+            .clone()
+            .filter(|_| visible == Some(target.digest))
+        else {
             return Ok(None);
         };
         let platforms = wanted.platforms().to_vec();
         let (target, repo) = (target.clone(), wanted.repo.clone());
-        blocking(move || fetch::complete(&target, &repo, &platforms, &tree)).await
+        blocking(move || fetch::complete(&target, &repo, &platforms, &linked)).await
     }
 
     /// Makes all visible that was found, at once; what is complete is published even when the run is
