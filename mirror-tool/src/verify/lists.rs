@@ -23,7 +23,8 @@ use super::{Damage, is_changing};
 const TOLD: usize = 20;
 
 /// What is to be done about a list that does not fit its tree.
-const REMEDY: &str = "`--repair`, or the next export or prune that changes the tree, writes it anew";
+const REMEDY: &str =
+    "`--repair`, or the next export or prune that changes the tree, writes it anew";
 
 /// How much is hashed at once.
 const BUFFER: usize = 128 << 10;
