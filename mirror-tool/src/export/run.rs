@@ -134,23 +134,11 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         None => Store::Nowhere(tree.clone()),
     };
     let transfers = Transfers::new(store, parallel, options.progress.clone());
-    let mut publishing = JoinSet::new();
-    let queue = writer.as_ref().map(|writer| {
-        let (queue, publisher) = publish::channel(Arc::clone(writer));
-        publishing.spawn(publisher.run());
-        queue
-    });
     let work = Arc::new(Work::new(transfers, tree, jobs, &options));
-    if orphans.is_empty() {
-        images.extend(work.all(wanted, queue).await);
-    } else {
-        images.extend(work.all(wanted, queue.clone()).await);
-        let orphans = work.unclaimed(orphans);
-        images.extend(work.all(orphans, queue).await);
-    }
+    images.extend(export(wanted, &work, writer.as_ref()).await);
+    let orphans = work.unclaimed(orphans);
+    images.extend(export(orphans, &work, writer.as_ref()).await);
     let kept = work.finish();
-    // With the last image the last queue is gone, and the publisher ends.
-    publishing.join_all().await;
 
     let removal = if options.shutdown.is_cancelled() {
         // What was not looked at is not gone.
@@ -167,6 +155,24 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     }
     options.progress.finish(&report);
     Ok(report)
+}
+
+/// Works on images, and publishes them if there is a tree to be written.
+async fn export(
+    wanted: Vec<Wanted>,
+    work: &Arc<Work>,
+    writer: Option<&Arc<TreeWriter>>,
+) -> Vec<ImageReport> {
+    let Some(writer) = writer else {
+        return work.all(wanted, None).await;
+    };
+    let mut publishing = JoinSet::new();
+    let (queue, publisher) = publish::channel(Arc::clone(writer));
+    publishing.spawn(publisher.run());
+    let images = work.all(wanted, Some(queue)).await;
+    // With the last image the last queue is gone, and the publisher ends.
+    publishing.join_all().await;
+    images
 }
 
 /// Writes the tree's state, if it has changed.

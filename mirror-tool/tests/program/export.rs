@@ -1063,63 +1063,6 @@ fn program(bench: &Bench, tree: &Path, arguments: &[&str]) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_anywhere_the_tree_is_sound_and_the_next_run_completes_it() {
-    let bench = Bench::new().await;
-    let shared = noise(14, 3 * MIB);
-    let address = bench.registry.address;
-    for number in 0_u64..8 {
-        let layer = noise(100 + number, 300_000);
-        bench
-            .registry
-            .image("a", Some(&format!("{number}")), &[&shared, &layer]);
-    }
-    let source = format!("{address}/a");
-    let mut killed = 0;
-    let mut seen_partial = 0;
-    for round in 0..24_u64 {
-        // The tree grows from nothing every few rounds, so that every phase of its life is hit.
-        if round % 6 == 0 && bench.tree().exists() {
-            fs::remove_dir_all(bench.tree()).unwrap();
-        }
-        let mut child = program(&bench, &bench.tree(), &[&source, "--jobs", "2"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(15 + round * 37 % 200)).await;
-        child.kill().unwrap();
-        if child.wait().unwrap().code().is_none() {
-            killed += 1;
-        }
-        if !bench.tree().exists() {
-            continue;
-        }
-        match verify::run(&bench.tree()) {
-            Ok(report) => {
-                assert_eq!(report.damage, [], "round {round}: {report}");
-                seen_partial += u64::from(report.summary.tags < 8);
-            }
-            // Killed before there was anything to call a tree.
-            Err(error) => assert!(error.to_string().contains("no tree"), "{error:#}"),
-        }
-    }
-    assert!(
-        killed > 5,
-        "only {killed} runs were killed: the test is too slow"
-    );
-    eprintln!("{killed} killed, {seen_partial} with part of the tags visible");
-    let output = program(&bench, &bench.tree(), &[&source]).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let report = verify::run(&bench.tree()).unwrap();
-    assert_eq!(
-        (report.damage.len(), report.summary.tags),
-        (0, 8),
-        "{report}"
-    );
-    assert!(!report.summary.interrupted);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_program_ends_with_the_status_that_sums_it_up() {
     let bench = Bench::new().await;
     bench.registry.image("a", Some("1"), &[b"layer"]);

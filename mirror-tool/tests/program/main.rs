@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod crash;
 mod export;
 mod fake_registry;
 mod forward_proxy;

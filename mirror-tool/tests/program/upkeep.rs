@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use mirror_tool::exit::Exit;
@@ -393,79 +393,6 @@ async fn a_mistyped_directory_does_not_become_a_tree() {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status();
     assert!(status.unwrap().success());
-}
-
-fn prune_at_once(tree: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mirror-tool"));
-    command
-        .args(["prune", "--grace", "0s", "--json", "--tree"])
-        .arg(tree)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command
-}
-
-/// How often to kill; the default is a minute's worth.
-fn rounds() -> u32 {
-    let wanted = std::env::var("MIRROR_TOOL_KILLS").ok();
-    wanted.and_then(|text| text.parse().ok()).unwrap_or(100)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_anywhere_prune_leaves_a_sound_tree_and_the_next_run_finishes() {
-    let bench = Bench::new().await;
-    for generation in ["old", "new"] {
-        for number in 0..25 {
-            let own = format!("{generation}{number}");
-            let tag = number.to_string();
-            bench
-                .registry
-                .image("a", Some(&tag), &[b"base", own.as_bytes()]);
-        }
-        bench
-            .registry
-            .image("gone", Some("1"), &[b"base", generation.as_bytes()]);
-        bench.export(&["a", "gone"]).await;
-    }
-    empty(&bench, "gone");
-    let template = bench.dir.path().join("template");
-    copy(&bench.tree(), &template);
-    let started = Instant::now();
-    assert!(prune_at_once(&bench.tree()).status().unwrap().success());
-    let whole = started.elapsed();
-    let pruned = bench.sound();
-    assert_eq!(
-        (pruned.tags, pruned.unreferenced, pruned.repositories),
-        (25, 0, 1)
-    );
-
-    let (mut killed, mut halfway) = (0, 0);
-    for round in 0..rounds() {
-        fs::remove_dir_all(bench.tree()).unwrap();
-        copy(&template, &bench.tree());
-        let mut child = prune_at_once(&bench.tree()).spawn().unwrap();
-        tokio::time::sleep(whole * (round * 37 % 100) / 100).await;
-        child.kill().unwrap();
-        killed += u32::from(child.wait().unwrap().code().is_none());
-        let report = verify::run(&bench.tree()).unwrap();
-        assert_eq!(report.damage, [], "round {round}: {report}");
-        assert_eq!(report.summary.tags, 25, "round {round}: {report}");
-        let is_begun = report.summary.interrupted;
-        halfway += u32::from(is_begun);
-        if is_begun || round % 20 == 0 {
-            bench.prune(Duration::ZERO, Duration::ZERO);
-            let again = bench.sound();
-            assert_eq!(again, pruned, "round {round}");
-            let left: Vec<_> = fs::read_dir(bench.tree().join(".~tmp~")).unwrap().collect();
-            assert!(left.is_empty(), "{left:?}");
-        }
-    }
-    eprintln!("{killed} killed, {halfway} of them in the middle of removing");
-    assert!(
-        killed > rounds() / 4 && halfway > 0,
-        "{killed} killed, {halfway} in the middle"
-    );
 }
 
 /// A tree with an image of a small and a large layer under two names, and the layers.
