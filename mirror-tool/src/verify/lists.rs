@@ -17,6 +17,7 @@ use oci_mirror::tree::state::{ListRef, State};
 use oci_mirror::tree::walk::Walk;
 use oci_mirror::tree::{Tree, TreePath, reader};
 
+use super::content::Vouched;
 use super::{Damage, is_changing};
 
 /// How many differences between list and tree are told one by one.
@@ -43,8 +44,11 @@ pub(super) fn check(before: Option<&State>, tree: &Tree, damage: &mut Vec<Damage
     if is_changing(tree) || tree.state().ok().as_ref() != before {
         return;
     }
-    // A file that is known to be damaged differs from the list too; once is enough for each.
+    // A file that is known to be damaged differs from the list too, under every name it has; once is
+    // enough for each.
     let mut known: HashSet<String> = damage.iter().map(|damage| damage.path.clone()).collect();
+    let content: HashSet<Digest> = damage.iter().filter_map(Damage::content).collect();
+    found.retain(|damage| damage.content().is_none_or(|it| !content.contains(&it)));
     found.retain(|damage| known.insert(damage.path.clone()));
     let untold = found.len().saturating_sub(TOLD);
     found.truncate(TOLD);
@@ -53,6 +57,23 @@ pub(super) fn check(before: Option<&State>, tree: &Tree, damage: &mut Vec<Damage
         found.push(Damage::new(path, format!("{untold} more differences")));
     }
     damage.append(&mut found);
+}
+
+/// The sums the list has of pieces files; none unless it is the list that the state names.
+pub(super) fn vouched(state: Option<&State>, tree: &Tree) -> Vouched {
+    let list = state.and_then(|state| state.list.as_ref());
+    let Some(file) = list.and_then(|list| open(list, tree).ok()) else {
+        return Vouched::new();
+    };
+    let sums = Reader::new(BufReader::new(file)).map_while(|record| match record {
+        Ok(Record::Sum(path, sum)) => match path.as_str().parse() {
+            Ok(TreePath::Pieces(digest)) => Some(Some((digest, sum))),
+            _ => Some(None),
+        },
+        Ok(Record::Entry(_)) => Some(None),
+        Err(_) => None,
+    });
+    sums.flatten().collect()
 }
 
 /// Walks list and tree side by side.

@@ -13,7 +13,6 @@ mod lists;
 mod repair;
 mod source;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -132,7 +131,8 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
         root.display()
     );
     let mut damage = Vec::new();
-    let hashed = content::check(&inventory, &tree, &mut damage);
+    let vouched = lists::vouched(before.as_ref(), &tree);
+    let hashed = content::check(&inventory, &vouched, &tree, &mut damage);
     let reached = closure::check(&indexes, &inventory, &tree, &mut damage);
     check_state(before.as_ref(), &inventory, &reached, &tree, &mut damage);
     damage.extend(inventory.stray.iter().map(|stray| {
@@ -141,12 +141,7 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
             "stray: no file of a tree has such a name",
         )
     }));
-    let mut differences = Vec::new();
-    lists::check(before.as_ref(), &tree, &mut differences);
-    let told: HashSet<Digest> = damage.iter().filter_map(Damage::content).collect();
-    // Every name of damaged content has another length than the list says; once is enough.
-    differences.retain(|difference| difference.content().is_none_or(|it| !told.contains(&it)));
-    damage.extend(differences);
+    lists::check(before.as_ref(), &tree, &mut damage);
     damage.sort();
     damage.dedup();
     let unreferenced = inventory

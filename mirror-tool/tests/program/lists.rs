@@ -530,3 +530,25 @@ fn content_with_all_the_links_it_may_have_is_copied_and_said_so_once() {
     }
     assert!(Tree::open(&root).is_ok());
 }
+
+#[test]
+fn a_damaged_pieces_file_is_found_however_often_the_list_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let layer = publish(&writer, "a", "1", &vec![7; (1 << 20) + 1]);
+    finish(&writer);
+    let pieces = TreePath::Pieces(layer).under(dir.path());
+    let mut bytes = fs::read(&pieces).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&pieces, bytes).unwrap();
+    for tag in ["2", "3"] {
+        publish(&writer, "a", tag, tag.as_bytes());
+        assert!(finish(&writer));
+        let report = verify::run(dir.path()).unwrap();
+        let [damage] = report.damage.as_slice() else {
+            panic!("{report}");
+        };
+        assert_eq!(damage.path, TreePath::Pieces(layer).to_string());
+        assert!(damage.problem.contains("the blob"), "{damage}");
+    }
+}
