@@ -110,6 +110,7 @@ impl Builder<'_> {
                 tag: Some(tag.parse()?),
                 root: root.clone(),
                 reach: reach.clone(),
+                tag_referrers: None,
             };
             self.writer.publish(&[image])?;
         }

@@ -85,7 +85,7 @@ impl Stage {
         let plain_http = sources.iter().any(is_local);
         let options = export::Options {
             tree: self.tree(),
-            sources,
+            orders: sources.into_iter().map(export::Order::from).collect(),
             connection: client::Options {
                 plain_http,
                 ..client::Options::default()
