@@ -66,6 +66,14 @@ pub enum Error {
         /// How many it may have.
         limit: usize,
     },
+    /// An image of large manifests.
+    #[error("image {digest} has more than {limit} bytes of manifests")]
+    TooManyBytes {
+        /// The root of the image.
+        digest: Digest,
+        /// How many it may have.
+        limit: u64,
+    },
     /// An image with a great many signatures and the like.
     #[error("{count} manifests claim to belong to one image; the limit is {limit}")]
     TooManyBelongings {

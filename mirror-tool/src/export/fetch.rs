@@ -19,7 +19,10 @@ use super::source::Origin;
 use super::transfer::{Outcome, Transfers};
 
 /// Most manifests of one image, its indexes among them.
-const MAX_MANIFESTS: usize = 20_000;
+pub(super) const MAX_MANIFESTS: usize = 20_000;
+
+/// Most bytes of them together: all are in memory until the image is complete.
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
 /// How many requests one image has under way at most; the run's own limit is usually lower.
 const PARALLEL: usize = 32;
@@ -60,6 +63,7 @@ pub(super) async fn closure(
     let mut closure = Closure::default();
     closure.count(outcome);
     let manifests = manifests(&root, origin, platforms, transfers, &mut closure).await?;
+    closure.reach = leaves_first(&root, &manifests)?;
 
     let mut blobs: HashMap<Digest, Descriptor> = HashMap::new();
     let mut left_out = HashSet::new();
@@ -88,8 +92,6 @@ pub(super) async fn closure(
     while let Some(outcome) = outcomes.try_next().await? {
         closure.count(outcome);
     }
-    let mut entered = HashSet::new();
-    enter(&root, &manifests, &mut entered, &mut closure.reach);
     closure.manifests = manifests.into_keys().collect();
     Ok(closure)
 }
@@ -104,6 +106,7 @@ async fn manifests(
 ) -> Result<HashMap<Digest, Arc<Manifest>>, Error> {
     let mut found = HashMap::from([(root.digest(), Arc::clone(root))]);
     let mut level = vec![Arc::clone(root)];
+    let mut bytes = root.size();
     for depth in 0..=MAX_DEPTH {
         let mut wanted: HashMap<Digest, Descriptor> = HashMap::new();
         for manifest in &level {
@@ -129,6 +132,14 @@ async fn manifests(
             return Err(Error::TooManyManifests {
                 digest: root.digest(),
                 limit: MAX_MANIFESTS,
+            });
+        }
+        let sizes = wanted.values().map(|child| child.size);
+        bytes = sizes.fold(bytes, u64::saturating_add);
+        if bytes > MAX_MANIFEST_BYTES {
+            return Err(Error::TooManyBytes {
+                digest: root.digest(),
+                limit: MAX_MANIFEST_BYTES,
             });
         }
         let fetched: Vec<_> = stream::iter(wanted.into_values())
@@ -199,33 +210,63 @@ pub(super) fn choose<'a>(
     Ok(Chosen { children, left_out })
 }
 
-/// Enters a manifest behind all it refers to.
-fn enter(
-    manifest: &Manifest,
+/// Every digest that `root` reaches, each behind all it refers to.
+///
+/// How deep an image is nested is its longest way down, as for all who walk the tree later: what is
+/// listed at the top as well may still stand at the end of a long chain.
+fn leaves_first(
+    root: &Manifest,
     manifests: &HashMap<Digest, Arc<Manifest>>,
-    entered: &mut HashSet<Digest>,
-    reach: &mut Vec<Digest>,
-) {
-    if !entered.insert(manifest.digest()) {
-        return;
+) -> Result<Vec<Digest>, Error> {
+    let mut descent = Descent {
+        manifests,
+        heights: HashMap::new(),
+        reach: Vec::new(),
+    };
+    match descent.enter(root, 0) {
+        Some(_) => Ok(descent.reach),
+        None => Err(Error::TooDeep {
+            digest: root.digest(),
+        }),
     }
-    for child in manifest.children() {
-        let descriptor = child.descriptor();
-        match child {
-            Child::Blob(blob) => {
-                if blob.media_type.is_distributable() && entered.insert(descriptor.digest) {
-                    reach.push(descriptor.digest);
-                }
-            }
-            // No cycle is possible, since a document cannot contain its own digest.
-            Child::Manifest(_) => {
-                if let Some(child) = manifests.get(&descriptor.digest) {
-                    enter(child, manifests, entered, reach);
-                }
+}
+
+struct Descent<'a> {
+    manifests: &'a HashMap<Digest, Arc<Manifest>>,
+    /// What was entered, with the number of levels below it.
+    heights: HashMap<Digest, usize>,
+    reach: Vec<Digest>,
+}
+
+impl Descent<'_> {
+    /// Enters a manifest behind all it refers to; `None` if that is too deep.
+    ///
+    /// No cycle is possible, since a document cannot contain its own digest.
+    fn enter(&mut self, manifest: &Manifest, depth: usize) -> Option<usize> {
+        let digest = manifest.digest();
+        if let Some(height) = self.heights.get(&digest) {
+            return (depth + height <= MAX_DEPTH).then_some(*height);
+        }
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        let mut height = 0;
+        for child in manifest.children() {
+            let descriptor = child.descriptor();
+            // What one manifest has for a layer may be a manifest to another.
+            if let Some(child) = self.manifests.get(&descriptor.digest) {
+                height = height.max(1 + self.enter(child, depth + 1)?);
+            } else if let Child::Blob(blob) = child
+                && blob.media_type.is_distributable()
+                && self.heights.insert(blob.digest, 0).is_none()
+            {
+                self.reach.push(blob.digest);
             }
         }
+        self.heights.insert(digest, height);
+        self.reach.push(digest);
+        Some(height)
     }
-    reach.push(manifest.digest());
 }
 
 /// The manifests of an image of `repo`, if the tree holds all that is wanted of it.

@@ -21,7 +21,7 @@ use crate::fake_registry::{Fault, descriptor};
 const NOW: &str = "2026-06-15T12:00:00Z";
 
 /// An image whose config says when it was made.
-fn image_of(bench: &Bench, name: &str, tag: &str, created: &str) -> Digest {
+pub(crate) fn image_of(bench: &Bench, name: &str, tag: &str, created: &str) -> Digest {
     let config = format!(r#"{{"created":"{created}","os":"linux","tag":"{tag}"}}"#);
     let content = format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[]}}"#,
@@ -37,7 +37,13 @@ fn image_of(bench: &Bench, name: &str, tag: &str, created: &str) -> Digest {
 }
 
 /// An artifact about `subject`; the empty config is the one the image specification names.
-fn artifact(bench: &Bench, name: &str, tag: Option<&str>, kind: &str, subject: &Digest) -> Digest {
+pub(crate) fn artifact(
+    bench: &Bench,
+    name: &str,
+    tag: Option<&str>,
+    kind: &str,
+    subject: &Digest,
+) -> Digest {
     let payload = format!("{kind} of {subject}");
     let content = format!(
         r#"{{"schemaVersion":2,"mediaType":"{manifest}","artifactType":"application/{kind}","config":{config},"layers":[{layer}],"subject":{subject}}}"#,
@@ -59,22 +65,22 @@ fn artifact(bench: &Bench, name: &str, tag: Option<&str>, kind: &str, subject: &
 }
 
 /// The tag that stands in for the referrers API, or cosign's.
-fn digest_tag(subject: &Digest, suffix: &str) -> String {
+pub(crate) fn digest_tag(subject: &Digest, suffix: &str) -> String {
     format!("{}{suffix}", subject.to_string().replace(':', "-"))
 }
 
-fn tags(bench: &Bench, name: &str) -> BTreeSet<String> {
+pub(crate) fn tags(bench: &Bench, name: &str) -> BTreeSet<String> {
     let tree = Tree::open(&bench.tree()).unwrap();
     let index = tree.index(&name.parse().unwrap()).unwrap();
     index.tags().map(|(tag, _)| tag.to_string()).collect()
 }
 
-fn set(tags: &[&str]) -> BTreeSet<String> {
+pub(crate) fn set(tags: &[&str]) -> BTreeSet<String> {
     tags.iter().map(ToString::to_string).collect()
 }
 
 /// What the tree lists as belonging to `subject`.
-fn referrers(bench: &Bench, name: &str, subject: &Digest) -> BTreeSet<Digest> {
+pub(crate) fn referrers(bench: &Bench, name: &str, subject: &Digest) -> BTreeSet<Digest> {
     let catalog = Catalog::load(&Tree::open(&bench.tree()).unwrap(), None).unwrap();
     let name: RepoName = name.parse().unwrap();
     let repository = catalog.repository(&name).unwrap();
@@ -82,11 +88,11 @@ fn referrers(bench: &Bench, name: &str, subject: &Digest) -> BTreeSet<Digest> {
     ids.map(|id| catalog.blob(*id).digest).collect()
 }
 
-async fn run(options: Options) -> Report {
+pub(crate) async fn run(options: Options) -> Report {
     export::run(options).await.unwrap()
 }
 
-fn at(mut options: Options) -> Options {
+pub(crate) fn at(mut options: Options) -> Options {
     options.now = Some(NOW.parse().unwrap());
     options
 }
@@ -595,4 +601,63 @@ async fn the_report_of_an_image_names_what_is_skipped() {
     let why = image.error.as_deref().unwrap();
     assert!(why.contains("2026-06-15T11:00:00Z"), "{why}");
     assert_eq!(report.exit(), Exit::Fine);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_too_deep_by_its_longest_way_down() {
+    let bench = Bench::new().await;
+    let mut chain = vec![bench.registry.image("a", None, &[b"layer"])];
+    for _ in 0..20 {
+        let last = chain[chain.len() - 1];
+        chain.push(bench.registry.index("a", None, &[(last, "")]));
+    }
+    // Each of them is at depth one too.
+    for (tag, reversed) in [("1", false), ("2", true)] {
+        let mut children: Vec<_> = chain.iter().map(|digest| (*digest, "")).collect();
+        if reversed {
+            children.reverse();
+        }
+        bench.registry.index("a", Some(tag), &children);
+    }
+    let report = bench.export(&["/a"]).await;
+    assert_eq!(report.totals.failed, 2, "{report:#?}");
+    for image in report.failures() {
+        let error = image.error.as_deref().unwrap();
+        assert!(error.contains("nested more than"), "{error}");
+    }
+    let verified = mirror_tool::verify::run(&bench.tree()).unwrap();
+    assert_eq!(verified.damage, [], "{verified}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_a_layer_too_is_exported_with_all_it_has() {
+    let bench = Bench::new().await;
+    let inner = bench.registry.image("a", None, &[b"inner"]);
+    let content = bench.registry.content(&inner);
+    let outer = bench.registry.image("a", None, &[&content]);
+    let children = [(outer, "linux/amd64"), (inner, "linux/arm64")];
+    bench.registry.index("a", Some("1"), &children);
+    bench.sound(&bench.export(&["/a"]).await);
+    assert!(bench.holds(Algorithm::Sha256.digest(b"inner")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_gigabytes_of_manifests_is_refused_before_they_are_fetched() {
+    let bench = Bench::new().await;
+    let children: Vec<_> = (0..100_u8)
+        .map(|n| {
+            let digest = Algorithm::Sha256.digest(&[n]);
+            descriptor(MediaType::OCI_MANIFEST.as_str(), &digest, 4 << 20)
+        })
+        .collect();
+    let content = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
+        MediaType::OCI_INDEX,
+        children.join(",")
+    );
+    let index = MediaType::OCI_INDEX;
+    bench.registry.manifest("a", Some("1"), &index, content);
+    let report = bench.export(&["/a:1"]).await;
+    let error = only(&report).error.clone().unwrap();
+    assert!(error.contains("bytes of manifests"), "{error}");
 }
