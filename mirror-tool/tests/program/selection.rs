@@ -604,6 +604,22 @@ async fn the_report_of_an_image_names_what_is_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_an_index_that_repeats_itself_is_known_in_time() {
+    let bench = Bench::new().await;
+    let mut below = image_of(&bench, "a", "0", "2026-06-01T00:00:00Z");
+    bench.registry.untag("a", "0");
+    for depth in 0..6 {
+        let tag = (depth == 5).then_some("1");
+        below = bench.registry.index("a", tag, &[(below, ""); 300]);
+    }
+    let mut options = at(bench.options(&["/a"]));
+    options.orders[0].selection.min_age = Some(Duration::from_secs(60));
+    let report = tokio::time::timeout(Duration::from_secs(60), run(options)).await;
+    bench.sound(&report.unwrap());
+    assert_eq!(tags(&bench, "a"), set(&["1"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_index_is_too_deep_by_its_longest_way_down() {
     let bench = Bench::new().await;
     let mut chain = vec![bench.registry.image("a", None, &[b"layer"])];
