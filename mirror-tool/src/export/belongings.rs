@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use super::error::Error;
+use super::fetch::MAX_MANIFESTS;
 use super::layout::Layout;
 use super::select::{DigestTag, Subject};
 use super::source::{Origin, Wish};
@@ -26,6 +27,9 @@ use super::transfer::blocking;
 
 /// How many questions about one image are under way at most.
 const PARALLEL: usize = 8;
+
+/// Most things that belong to one image, directly or to one another.
+pub(super) const MAX_BELONGINGS: usize = 2_000;
 
 /// What cosign and the fallback of the referrers API append to `sha256-<hex>`.
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
@@ -152,27 +156,39 @@ impl Repository {
     }
 }
 
-/// Everything that belongs to one of `subjects`, with what it belongs to.
+/// Everything that belongs to one of `subjects`, with what it belongs to; more than `most` are an error.
 ///
 /// `api` is whether the source has a referrers API, when that is known from an earlier run.
 pub(super) async fn find(
     subjects: &[Digest],
     origin: &Origin,
     api: Option<bool>,
+    most: usize,
 ) -> Result<Vec<(Digest, Belonging)>, Error> {
-    let found: Vec<Vec<_>> = stream::iter(subjects.iter().copied())
+    let too_many = Error::TooManyBelongings {
+        limit: MAX_BELONGINGS,
+    };
+    // As many as an image may have; here they may be those of many manifests.
+    if subjects.len() > MAX_MANIFESTS {
+        return Err(too_many);
+    }
+    let mut lists = stream::iter(subjects.iter().copied())
         .map(|subject| async move {
             let found = match origin {
                 Origin::Registry(repository) => repository.find(&subject, api).await?,
                 Origin::Layout(layout) => of_layout(layout, subject).await?,
             };
-            let belongings = found.into_iter().map(|belonging| (subject, belonging));
-            Ok::<_, Error>(belongings.collect())
+            Ok::<_, Error>((subject, found))
         })
-        .buffered(PARALLEL)
-        .try_collect()
-        .await?;
-    Ok(found.into_iter().flatten().collect())
+        .buffered(PARALLEL);
+    let mut all = Vec::new();
+    while let Some((subject, found)) = lists.try_next().await? {
+        if all.len() + found.len() > most {
+            return Err(too_many);
+        }
+        all.extend(found.into_iter().map(|belonging| (subject, belonging)));
+    }
+    Ok(all)
 }
 
 async fn of_layout(layout: &Arc<Layout>, subject: Digest) -> Result<Vec<Belonging>, Error> {

@@ -102,6 +102,7 @@ fn one(
     if gone_tags >= FEW && gone_tags * 2 > held && !accept_shrink {
         return Err(Error::Shrunk {
             name: repo.name().clone(),
+            what: "tags",
             gone: gone_tags,
             held,
         });

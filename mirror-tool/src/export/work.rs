@@ -14,18 +14,18 @@ use oci_mirror::manifest::Manifest;
 use oci_mirror::reference::Tag;
 use oci_mirror::tree::writer::Image;
 use oci_mirror::tree::{RepoDir, Tree};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::age;
-use super::belongings::{self, Belonging};
+use super::belongings::{self, Belonging, MAX_BELONGINGS};
 use super::error::Error;
 use super::fetch::{self, Closure, Linked};
 use super::plan::Wanted;
 use super::progress::Progress;
-use super::publish::Queue;
+use super::publish::{MAX_ROUND, Queue};
 use super::report::{ImageReport, Status};
 use super::run::Options;
 use super::source::Origin;
@@ -34,8 +34,9 @@ use super::transfer::{Transfers, blocking};
 /// How far from an image something may be and still belong to it: the signature of an SBOM is at 2.
 const MAX_DISTANCE: usize = 4;
 
-/// Most things that belong to one image.
-const MAX_BELONGINGS: usize = 2_000;
+/// Most images begun and not yet visible: two rounds of publishing, so that one can gather while the
+/// other is written.
+const MAX_BEGUN: usize = 2 * MAX_ROUND;
 
 /// Everything the images of a run share.
 pub(super) struct Work {
@@ -47,6 +48,7 @@ pub(super) struct Work {
     progress: Progress,
     now: Option<Timestamp>,
     kept: Mutex<HashMap<RepoDir, Kept>>,
+    shared: Mutex<HashMap<Shared, Arc<OnceCell<Option<Companion>>>>>,
 }
 
 /// What of a repository was found at its source in this run, and so is not to be removed.
@@ -56,13 +58,28 @@ pub(super) struct Kept {
     pub(super) tags: HashSet<Tag>,
     /// What is asked for by digest.
     pub(super) digests: HashSet<Digest>,
+    /// The manifests whose referrers were listed: those are all they have, or all that is wanted.
+    pub(super) listed: HashSet<Digest>,
+    /// The same for tags named after them.
+    pub(super) named: HashSet<Digest>,
     /// Whether something could not be looked at, so that there may be more.
     pub(super) incomplete: bool,
 }
 
+/// What belongs to an image, by its place in the tree: two tags of one image share it.
+type Shared = (RepoDir, Option<Tag>, Option<Digest>);
+
+/// What becomes visible together with each image it belongs to.
+#[derive(Debug, Clone)]
+struct Companion {
+    image: Image,
+    manifests: Vec<Digest>,
+}
+
 /// How an image was found.
 struct Found {
-    report: ImageReport,
+    /// `None` if it is reported with another image that it belongs to.
+    report: Option<ImageReport>,
     /// To be published; `None` if it is visible, or not to be.
     image: Option<Image>,
     /// What others may belong to.
@@ -84,6 +101,7 @@ impl Work {
             progress: options.progress.clone(),
             now: options.now,
             kept: Mutex::default(),
+            shared: Mutex::default(),
         }
     }
 
@@ -94,12 +112,24 @@ impl Work {
         queue: Option<Queue>,
     ) -> Vec<ImageReport> {
         let mut tasks = JoinSet::new();
+        let mut reports = Vec::new();
         for image in wanted {
+            if tasks.len() >= MAX_BEGUN {
+                match tasks.join_next().await.transpose() {
+                    Ok(done) => reports.extend(done.into_iter().flatten()),
+                    Err(error) => {
+                        if let Ok(panic) = error.try_into_panic() {
+                            std::panic::resume_unwind(panic);
+                        }
+                    }
+                }
+            }
             let (work, queue) = (Arc::clone(self), queue.clone());
             tasks.spawn(async move { work.one(image, queue).await });
         }
         drop(queue);
-        tasks.join_all().await.into_iter().flatten().collect()
+        reports.extend(tasks.join_all().await.into_iter().flatten());
+        reports
     }
 
     /// Those of `orphans` that did not come along with an image.
@@ -123,7 +153,7 @@ impl Work {
         let found = tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Error::Stopped),
-            found = self.find(&wanted) => found,
+            found = self.in_turn(&wanted) => found,
         };
         let reports = match found {
             Ok(found) => self.publish(found, queue).await,
@@ -138,14 +168,21 @@ impl Work {
         reports
     }
 
+    /// Finds the image when it may be worked on; one that waits, before or after, takes little room.
+    async fn in_turn(&self, wanted: &Wanted) -> Result<Vec<Found>, Error> {
+        let _slot = self.slots.acquire().await.map_err(|_| Error::Stopped)?;
+        Box::pin(self.find(wanted)).await
+    }
+
     /// Finds the image and what belongs to it; the image itself comes last.
     async fn find(&self, wanted: &Wanted) -> Result<Vec<Found>, Error> {
-        let _slot = self.slots.acquire().await.map_err(|_| Error::Stopped)?;
         self.keep(wanted);
         let mut found = self.fetch(wanted).await?;
         let mut all = Vec::new();
-        if wanted.order.referrers && found.report.status != Status::Skipped {
+        if wanted.order.referrers {
             all = self.belongings(wanted, &found).await;
+        } else {
+            self.asked(&wanted.repo, &found.manifests, true);
         }
         if let (Some(image), Origin::Registry(source)) = (&mut found.image, &wanted.origin) {
             image.tag_referrers = source.has_referrers_api().map(|api| !api);
@@ -167,8 +204,12 @@ impl Work {
             _ => None,
         };
         let mut subjects = image.manifests.clone();
+        // A registry may say anything, that two manifests belong to each other too.
+        let mut asked: HashSet<Digest> = subjects.iter().copied().collect();
+        let mut met = HashSet::new();
+        let mut left = MAX_BELONGINGS;
         for _ in 0..MAX_DISTANCE {
-            let listed = match self.listed(wanted, &subjects, api).await {
+            let listed = match self.listed(wanted, &subjects, api, left).await {
                 Ok(listed) => listed,
                 Err(error) => {
                     self.missed(&wanted.repo);
@@ -180,24 +221,16 @@ impl Work {
                     break;
                 }
             };
+            left -= listed.len();
             subjects.clear();
             for (subject, Belonging { wish, tag }) in listed {
-                let belonging = wanted.belonging(wish, tag, subject);
-                // Two tags of one image share what belongs to it.
-                if !self.keep(&belonging) {
+                if !met.insert((tag.clone(), wish.digest())) {
                     continue;
                 }
-                match self.fetch(&belonging).await {
-                    Ok(found) => {
-                        subjects.extend(&found.manifests);
-                        all.push(found);
-                    }
-                    Err(error) => {
-                        self.missed(&belonging.repo);
-                        let report = self.failure(ImageReport::from(&belonging), &error);
-                        all.push(Found::unusable(report));
-                    }
-                }
+                let found = self.belonging(wanted.belonging(wish, tag, subject)).await;
+                let new = found.manifests.iter().filter(|found| asked.insert(**found));
+                subjects.extend(new);
+                all.push(found);
             }
             if subjects.is_empty() {
                 break;
@@ -206,24 +239,51 @@ impl Work {
         all
     }
 
+    /// Something that belongs to an image. Whoever meets it first fetches and reports it; whoever has it
+    /// in common waits, since none of the images may be visible before it.
+    async fn belonging(&self, wanted: Wanted) -> Found {
+        self.keep(&wanted);
+        let mut first = None;
+        let fetch = async || {
+            let found = self.fetch(&wanted).await.unwrap_or_else(|error| {
+                self.missed(&wanted.repo);
+                Found::unusable(self.failure(ImageReport::from(&wanted), &error))
+            });
+            let image = found.image.clone();
+            let manifests = found.manifests.clone();
+            first = Some(found);
+            image.map(|image| Companion { image, manifests })
+        };
+        let shared = self.shared(&wanted);
+        let companion = shared.get_or_init(fetch).await;
+        first.unwrap_or_else(|| Found {
+            report: None,
+            image: companion.as_ref().map(|found| found.image.clone()),
+            manifests: companion
+                .as_ref()
+                .map_or_else(Vec::new, |found| found.manifests.clone()),
+        })
+    }
+
+    /// At most `most` things that belong to one of `subjects`; more are an error.
     async fn listed(
         &self,
         wanted: &Wanted,
         subjects: &[Digest],
         api: Option<bool>,
+        most: usize,
     ) -> Result<Vec<(Digest, Belonging)>, Error> {
-        let mut listed = belongings::find(subjects, &wanted.origin, api).await?;
+        let mut listed = belongings::find(subjects, &wanted.origin, api, most).await?;
+        let by_api = match &wanted.origin {
+            Origin::Registry(source) => api.or(source.has_referrers_api()) == Some(true),
+            Origin::Layout(_) => true,
+        };
+        self.asked(&wanted.repo, subjects, by_api);
         let unwanted = wanted.order.selection.exclude_tags.as_ref();
         listed.retain(|(_, belonging)| {
             let named = belonging.tag.as_ref().zip(unwanted);
             !named.is_some_and(|(tag, pattern)| pattern.is_match(tag.as_str()))
         });
-        if listed.len() > MAX_BELONGINGS {
-            return Err(Error::TooManyBelongings {
-                count: listed.len(),
-                limit: MAX_BELONGINGS,
-            });
-        }
         Ok(listed)
     }
 
@@ -272,7 +332,7 @@ impl Work {
             tag_referrers: None,
         };
         Ok(Found {
-            report,
+            report: Some(report),
             image: Some(image),
             manifests,
         })
@@ -325,7 +385,7 @@ impl Work {
         let mut images = Vec::new();
         for Found { report, image, .. } in found {
             images.extend(image);
-            reports.push(report);
+            reports.extend(report);
         }
         let Some(queue) = queue.filter(|_| !images.is_empty()) else {
             return reports;
@@ -351,15 +411,36 @@ impl Work {
         report
     }
 
-    /// Notes that the source has it; `false` if that is known already.
-    fn keep(&self, wanted: &Wanted) -> bool {
+    /// Notes that the source has it.
+    fn keep(&self, wanted: &Wanted) {
         let mut kept = self.kept();
         let kept = kept.entry(wanted.repo.clone()).or_default();
         match (&wanted.tag, wanted.wish.digest()) {
-            (Some(tag), _) => kept.tags.insert(tag.clone()),
-            (None, Some(digest)) => kept.digests.insert(digest),
-            (None, None) => true,
+            (Some(tag), _) => drop(kept.tags.replace(tag.clone())),
+            (None, Some(digest)) => drop(kept.digests.replace(digest)),
+            (None, None) => {}
         }
+    }
+
+    /// Notes that what belongs to `manifests` is known; `listed` is whether their referrers are too, and
+    /// not only the tags named after them.
+    fn asked(&self, repo: &RepoDir, manifests: &[Digest], listed: bool) {
+        let mut kept = self.kept();
+        let kept = kept.entry(repo.clone()).or_default();
+        kept.named.extend(manifests);
+        if listed {
+            kept.listed.extend(manifests);
+        }
+    }
+
+    fn shared(&self, wanted: &Wanted) -> Arc<OnceCell<Option<Companion>>> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (
+            wanted.repo.clone(),
+            wanted.tag.clone(),
+            wanted.wish.digest(),
+        );
+        Arc::clone(shared.entry(place).or_default())
     }
 
     fn missed(&self, repo: &RepoDir) {
@@ -375,7 +456,7 @@ impl Found {
     fn unchanged(mut report: ImageReport, manifests: Vec<Digest>) -> Self {
         report.status = Status::Unchanged;
         Self {
-            report,
+            report: Some(report),
             image: None,
             manifests,
         }
@@ -383,7 +464,7 @@ impl Found {
 
     fn unusable(report: ImageReport) -> Self {
         Self {
-            report,
+            report: Some(report),
             image: None,
             manifests: Vec::new(),
         }

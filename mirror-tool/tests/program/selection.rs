@@ -604,6 +604,34 @@ async fn the_report_of_an_image_names_what_is_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_visible_no_later_than_any_tag_of_their_image() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    bench.registry.tag("a", "2", &image);
+    let signature = artifact(&bench, "a", None, "signature", &image);
+    // Longer than finished images wait for company.
+    let slow = Fault::Slow(Duration::from_millis(1500));
+    bench
+        .registry
+        .fail(&format!("/v2/a/manifests/{signature}"), slow);
+    let index = bench.tree().join("repos/a/index.json");
+    let watch = tokio::task::spawn_blocking(move || {
+        loop {
+            if let Ok(text) = fs::read_to_string(&index) {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let report = bench.export(&["/a"]).await;
+    bench.sound(&report);
+    assert_eq!(report.totals.exported, 3, "{report:#?}");
+    let first = watch.await.unwrap();
+    assert!(first.contains(&signature.to_string()), "{first}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_age_of_an_index_that_repeats_itself_is_known_in_time() {
     let bench = Bench::new().await;
     let mut below = image_of(&bench, "a", "0", "2026-06-01T00:00:00Z");
