@@ -109,6 +109,8 @@ pub(super) struct Plan {
     pub(super) refused: Vec<Refused>,
     /// The repositories that are to hold nothing but what is wanted, with the tags that are.
     pub(super) pruned: HashMap<RepoDir, Pruned>,
+    /// Tags that may be wanted.
+    unsure: Vec<(RepoDir, Tag)>,
 }
 
 /// What is to stay in a repository.
@@ -137,9 +139,14 @@ struct Found {
     orphans: Vec<Image>,
     /// What is wanted too but cannot be had.
     failures: Vec<Error>,
+    /// What may be wanted; since that could not be told, it is neither exported nor removed.
+    unsure: Vec<Tag>,
     /// Whether these are all there are, so that what is missing has left the source.
     all: bool,
 }
+
+/// How old an image is cannot be read.
+struct Unreadable;
 
 /// Makes the plan of a run.
 pub(super) struct Planner<'a> {
@@ -193,8 +200,11 @@ impl Planner<'_> {
         plan.pruned
             .retain(|repo, _| !unlisted.contains(repo.name()));
         // Whatever else is wanted in a pruned repository is to stay too.
-        for image in plan.wanted.iter().chain(&plan.orphans) {
-            if let (Some(pruned), Some(tag)) = (plan.pruned.get_mut(&image.repo), &image.tag) {
+        let wanted = plan.wanted.iter().chain(&plan.orphans);
+        let wanted = wanted.filter_map(|image| Some((&image.repo, image.tag.as_ref()?)));
+        let unsure = plan.unsure.iter().map(|(repo, tag)| (repo, tag));
+        for (repo, tag) in wanted.chain(unsure) {
+            if let Some(pruned) = plan.pruned.get_mut(repo) {
                 pruned.tags.insert(tag.clone());
             }
         }
@@ -332,7 +342,8 @@ impl Planner<'_> {
             }
         }
         if let Some(count) = selection.latest {
-            found.images = self.newest(count, found.images, origin, order, held).await;
+            let images = std::mem::take(&mut found.images);
+            (found.images, found.unsure) = self.newest(count, images, origin, order, held).await;
         }
         if found.images.is_empty() && found.orphans.is_empty() {
             return Err(Error::NoTags { found: count });
@@ -340,7 +351,8 @@ impl Planner<'_> {
         Ok(found)
     }
 
-    /// The newest of `images`; those without a tag do not count and stay.
+    /// The newest of `images`, and the tags whose age could not be read; those without a tag do not count
+    /// and stay.
     async fn newest(
         &self,
         count: NonZeroUsize,
@@ -348,7 +360,8 @@ impl Planner<'_> {
         origin: &Origin,
         order: &Order,
         held: &Held,
-    ) -> Vec<Image> {
+    ) -> (Vec<Image>, Vec<Tag>) {
+        let mut unsure = Vec::new();
         let tags = images.iter().filter_map(|(_, tag)| tag.clone()).collect();
         let kept: HashSet<Tag> = match newest(count, tags) {
             Newest::Known(tags) => tags.into_iter().collect(),
@@ -362,30 +375,35 @@ impl Planner<'_> {
                     let tag = tag.as_ref().filter(|tag| undated.contains(*tag))?;
                     Some((wish, tag))
                 });
-                let times = stream::iter(asked)
+                let mut ages = stream::iter(asked)
                     .map(|(wish, tag)| async move {
                         let held = held.target(Some(tag), wish);
                         (tag.clone(), self.created(wish, held, origin, order).await)
                     })
-                    .buffer_unordered(self.jobs.max(1))
-                    .collect()
-                    .await;
+                    .buffer_unordered(self.jobs.max(1));
+                let mut times = Vec::new();
+                while let Some((tag, created)) = ages.next().await {
+                    if created.is_err() {
+                        unsure.push(tag.clone());
+                    }
+                    times.push((tag, created.unwrap_or_default()));
+                }
                 sure.into_iter().chain(by_time(times, open)).collect()
             }
         };
         let keep = |(_, tag): &Image| tag.as_ref().is_none_or(|tag| kept.contains(tag));
-        images.into_iter().filter(keep).collect()
+        (images.into_iter().filter(keep).collect(), unsure)
     }
 
     /// When an image was made. One that cannot be read counts as old: whether it is wanted at all depends
-    /// on it, and the others must not.
+    /// on it, and the others must not. The error is told here.
     async fn created(
         &self,
         wish: &Wish,
         held: Option<&Descriptor>,
         origin: &Origin,
         order: &Order,
-    ) -> Option<Timestamp> {
+    ) -> Result<Option<Timestamp>, Unreadable> {
         let created = async {
             let current = origin.current(wish).await?;
             let root = match held.filter(|held| current == Some(held.digest)) {
@@ -394,10 +412,10 @@ impl Planner<'_> {
             };
             age::of_image(&root, origin, &order.platforms, self.reading).await
         };
-        created.await.unwrap_or_else(|error: Error| {
+        created.await.map_err(|error: Error| {
             let error = &error as &dyn std::error::Error;
             warn!(error, %origin, "cannot tell how old an image is");
-            None
+            Unreadable
         })
     }
 
@@ -471,11 +489,14 @@ impl Plan {
                     held: Arc::clone(&offer.held),
                 });
         }
+        let unsure = found.unsure.into_iter();
+        self.unsure
+            .extend(unsure.map(|tag| (offer.repo.clone(), tag)));
         let images = found.images.into_iter().map(|image| (image, false));
         let orphans = found.orphans.into_iter().map(|image| (image, true));
         for (image, orphan) in images.chain(orphans) {
             let wanted = Wanted::new(image, &offer);
-            match names.claim(&offer.repo, wanted.tag.as_ref(), &offer.origin) {
+            match names.claim(&wanted) {
                 Ok(true) if orphan => self.orphans.push(wanted),
                 Ok(true) => self.wanted.push(wanted),
                 // The same image asked for twice is one image.
@@ -490,26 +511,33 @@ impl Plan {
 
 /// Which tags of the tree are taken, and by what.
 #[derive(Default)]
-struct Names(HashMap<(RepoDir, Tag), String>);
+struct Names(HashMap<(RepoDir, Tag), (String, Option<Digest>)>);
 
 impl Names {
-    /// Takes a name for an image of `origin`; `false` if it has it already.
-    fn claim(&mut self, repo: &RepoDir, tag: Option<&Tag>, origin: &Origin) -> Result<bool, Error> {
+    /// Takes the name of an image; `false` if the same image has it already.
+    fn claim(&mut self, image: &Wanted) -> Result<bool, Error> {
         // What is kept by digest is the same whoever it comes from.
-        let Some(tag) = tag else {
+        let Some(tag) = image.tag.clone() else {
             return Ok(true);
         };
-        let origin = origin.to_string();
-        match self.0.entry((repo.clone(), tag.clone())) {
+        let origin = image.origin.to_string();
+        match self.0.entry((image.repo.clone(), tag)) {
             hash_map::Entry::Vacant(free) => {
-                free.insert(origin);
+                free.insert((origin, image.wish.digest()));
                 Ok(true)
             }
-            hash_map::Entry::Occupied(taken) if *taken.get() == origin => Ok(false),
-            hash_map::Entry::Occupied(taken) => Err(Error::Collision {
-                name: format!("{}:{tag}", repo.name()),
-                other: taken.get().clone(),
-            }),
+            hash_map::Entry::Occupied(taken) => {
+                let (other, digest) = taken.get();
+                // Names of a layout that end in the same tag may be those of two images.
+                if *other == origin && *digest == image.wish.digest() {
+                    return Ok(false);
+                }
+                let (repo, tag) = taken.key();
+                Err(Error::Collision {
+                    name: format!("{}:{tag}", repo.name()),
+                    other: other.clone(),
+                })
+            }
         }
     }
 }
@@ -548,9 +576,11 @@ impl Held {
             .tags()
             .map(|(tag, entry)| (tag, entry.clone()))
             .collect();
+        // A tag may move away from what is to stay by digest.
         let untagged = index
             .entries()
             .iter()
+            .filter(|entry| entry.ref_name().is_none())
             .map(|entry| (entry.digest, entry.clone()))
             .collect();
         Self {

@@ -119,6 +119,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         orphans,
         refused,
         pruned,
+        ..
     } = tokio::select! {
         plan = planner.plan(&options.orders) => plan,
         () = options.shutdown.cancelled() => anyhow::bail!("stopped"),

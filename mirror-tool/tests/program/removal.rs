@@ -137,6 +137,45 @@ async fn leaving_referrers_out_takes_those_of_wanted_images_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_by_digest_stays_when_a_tag_that_was_there_first_moves() {
+    let bench = Bench::new().await;
+    let image = bench.registry.image("a", Some("1"), &[b"one"]);
+    bench.sound(&bench.export(&["/a"]).await);
+    let by_digest = format!("/a@{image}");
+    bench.sound(&bench.export(&[&by_digest]).await);
+    bench.registry.image("a", Some("1"), &[b"another"]);
+    bench.sound(&run(pruning(&bench)).await);
+    assert_eq!(untagged(&bench), [image].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_whose_age_cannot_be_read_is_not_taken_for_an_old_one() {
+    let bench = Bench::new().await;
+    for (tag, created) in [
+        ("quiet", "2026-01-01T00:00:00Z"),
+        ("loud", "2026-03-01T00:00:00Z"),
+        ("calm", "2026-02-01T00:00:00Z"),
+    ] {
+        image_of(&bench, "a", tag, created);
+    }
+    let latest = || {
+        let mut options = pruning(&bench);
+        options.orders[0].selection.latest = Some(1.try_into().unwrap());
+        options
+    };
+    bench.sound(&run(latest()).await);
+    assert_eq!(tags(&bench, "a"), set(&["loud"]));
+    let denied = Fault::Status(403, vec![]);
+    bench.registry.fail("/v2/a/manifests/loud", denied);
+    let report = run(latest()).await;
+    assert_eq!(report.removed, []);
+    assert_eq!(tags(&bench, "a"), set(&["calm", "loud"]));
+    bench.registry.heal();
+    bench.sound(&run(latest()).await);
+    assert_eq!(tags(&bench, "a"), set(&["loud"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_asks_for_confirmation_when_the_real_one_does() {
     let bench = Bench::new().await;
     let image = |tag: &str| bench.registry.image("a", Some(tag), &[tag.as_bytes()]);

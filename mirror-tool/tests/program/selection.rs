@@ -705,3 +705,44 @@ async fn an_image_of_gigabytes_of_manifests_is_refused_before_they_are_fetched()
     let error = only(&report).error.clone().unwrap();
     assert!(error.contains("bytes of manifests"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_of_a_layout_do_not_share_a_tag() {
+    let bench = Bench::new().await;
+    let image = |name: &str| bench.registry.image(name, Some("1"), &[name.as_bytes()]);
+    let (fedora, debian) = (image("fedora"), image("debian"));
+    bench.sound(&bench.export(&["/fedora", "/debian"]).await);
+    let layout = bench.tree().join("repos/fedora");
+    let text = |name: &str| {
+        let index = bench.tree().join(format!("repos/{name}/index.json"));
+        let index: serde_json::Value = serde_json::from_slice(&fs::read(index).unwrap()).unwrap();
+        let mut entry = index["manifests"][0].clone();
+        entry["annotations"]["org.opencontainers.image.ref.name"] = format!("{name}:1").into();
+        entry.to_string()
+    };
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{},{}]}}"#,
+        text("fedora"),
+        text("debian")
+    );
+    let copy = bench.dir.path().join("both");
+    fs::create_dir_all(copy.join("blobs/sha256")).unwrap();
+    for name in ["fedora", "debian"] {
+        let blobs = bench.tree().join(format!("repos/{name}/blobs/sha256"));
+        for blob in fs::read_dir(blobs).unwrap() {
+            let blob = blob.unwrap();
+            fs::copy(
+                blob.path(),
+                copy.join("blobs/sha256").join(blob.file_name()),
+            )
+            .unwrap();
+        }
+    }
+    fs::write(copy.join("index.json"), index).unwrap();
+    fs::copy(layout.join("oci-layout"), copy.join("oci-layout")).unwrap();
+    let report = bench.export(&[&format!("oci:{}", copy.display())]).await;
+    assert_eq!((report.totals.exported, report.totals.failed), (1, 1));
+    let error = report.failures().next().unwrap().error.clone().unwrap();
+    assert!(error.contains("both:1"), "{error}");
+    assert!(bench.holds(fedora) && bench.holds(debian));
+}
