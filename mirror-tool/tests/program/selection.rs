@@ -746,3 +746,15 @@ async fn two_entries_of_a_layout_do_not_share_a_tag() {
     assert!(error.contains("both:1"), "{error}");
     assert!(bench.holds(fedora) && bench.holds(debian));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_over_what_is_no_tree_fails_as_the_real_one_does() {
+    let bench = Bench::new().await;
+    bench.registry.image("a", Some("1"), &[b"layer"]);
+    fs::write(bench.tree(), "no directory").unwrap();
+    for dry_run in [false, true] {
+        let mut options = bench.options(&["/a"]);
+        options.dry_run = dry_run;
+        assert!(export::run(options).await.is_err(), "{dry_run}");
+    }
+}
