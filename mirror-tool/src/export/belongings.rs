@@ -64,6 +64,7 @@ impl Belonging {
 pub(crate) struct Repository {
     pub(super) registry: Arc<Registry>,
     pub(super) name: RepoName,
+    tags: OnceCell<Arc<[Tag]>>,
     digest_tags: OnceCell<Option<DigestTags>>,
     referrers_api: OnceCell<bool>,
 }
@@ -76,15 +77,16 @@ impl Repository {
         Self {
             registry,
             name,
+            tags: OnceCell::new(),
             digest_tags: OnceCell::new(),
             referrers_api: OnceCell::new(),
         }
     }
 
-    /// Tells what the list of tags says, so that it need not be asked for again.
-    pub(super) fn listed<'a>(&self, tags: impl IntoIterator<Item = &'a Tag>) {
-        // Whoever was first has seen the same list.
-        drop(self.digest_tags.set(Some(by_digest(tags))));
+    /// All its tags, listed once in a run whatever number of sources choose among them.
+    pub(super) async fn tags(&self) -> Result<Arc<[Tag]>, Error> {
+        let list = async || Ok::<_, Error>(self.registry.tags(&self.name).await?.into());
+        Ok(Arc::clone(self.tags.get_or_try_init(list).await?))
     }
 
     /// Whether there is a referrers API, as far as it was asked for in this run.
@@ -125,8 +127,8 @@ impl Repository {
 
     /// `None` if the registry does not list tags.
     async fn list(&self) -> Option<DigestTags> {
-        match self.registry.tags(&self.name).await {
-            Ok(tags) => Some(by_digest(&tags)),
+        match self.tags().await {
+            Ok(tags) => Some(by_digest(tags.iter())),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 warn!(error, repository = %self.name, "asking for signatures by name, since the tags are not listed");

@@ -291,7 +291,7 @@ impl Work {
         let mut report = ImageReport::from(wanted);
         let platforms = wanted.platforms();
         if let Some(present) = wanted.present()
-            && wanted.origin.current(&wanted.wish).await? == Some(present.digest)
+            && Self::current(wanted).await? == Some(present.digest)
             && let Some(manifests) = self.has(wanted, present).await?
         {
             report.digest = Some(present.digest);
@@ -336,6 +336,14 @@ impl Work {
             image: Some(image),
             manifests,
         })
+    }
+
+    /// The digest the source has now, asked for once in a run.
+    async fn current(wanted: &Wanted) -> Result<Option<Digest>, Error> {
+        match wanted.current {
+            Some(known) => Ok(Some(known)),
+            None => wanted.origin.current(&wanted.wish).await,
+        }
     }
 
     /// Why the image must wait, if it must.

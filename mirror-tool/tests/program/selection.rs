@@ -748,6 +748,38 @@ async fn two_entries_of_a_layout_do_not_share_a_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_choices_from_a_repository_cost_one_list_and_ages_no_second_question() {
+    let bench = Bench::new().await;
+    for (tag, created) in [
+        ("1.0", "2026-01-01T00:00:00Z"),
+        ("calm", "2026-02-01T00:00:00Z"),
+        ("loud", "2026-03-01T00:00:00Z"),
+    ] {
+        image_of(&bench, "a", tag, created);
+    }
+    let options = || {
+        let mut options = bench.options(&["/a", "/a"]);
+        options.orders[0].selection.tags = Some(Regex::new(r"^\d").unwrap());
+        options.orders[1].selection.tags = Some(Regex::new("^[a-z]").unwrap());
+        options.orders[1].selection.latest = Some(1.try_into().unwrap());
+        options.orders[1].dest_name = Some("named".parse().unwrap());
+        for order in &mut options.orders {
+            order.prune = true;
+            order.referrers = false;
+        }
+        options
+    };
+    bench.sound(&run(options()).await);
+    assert_eq!(tags(&bench, "named"), set(&["loud"]));
+    bench.registry.take_log();
+    let report = run(options()).await;
+    assert_eq!(report.totals.unchanged, 2, "{report:#?}");
+    assert_eq!(bench.registry.count("GET", "/tags/list"), 1);
+    assert_eq!(bench.registry.count("HEAD", "/1.0"), 1);
+    assert_eq!(bench.registry.count("HEAD", "/loud"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_over_what_is_no_tree_fails_as_the_real_one_does() {
     let bench = Bench::new().await;
     bench.registry.image("a", Some("1"), &[b"layer"]);

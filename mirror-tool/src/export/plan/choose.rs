@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use oci_mirror::descriptor::Descriptor;
+use oci_mirror::digest::Digest;
 use oci_mirror::reference::{ImageRef, Reference, Tag};
 use regex::Regex;
 use tracing::warn;
@@ -21,8 +22,15 @@ use crate::export::order::Order;
 use crate::export::select::{DigestTag, Newest, Selection, by_time, newest};
 use crate::export::source::{Origin, Wish};
 
-/// How an image is asked for, and its tag in the tree if it will have one.
-pub(super) type Image = (Wish, Option<Tag>);
+/// An image of a source.
+pub(super) struct Image {
+    /// How it is asked for.
+    pub(super) wish: Wish,
+    /// Its tag in the tree if it will have one.
+    pub(super) tag: Option<Tag>,
+    /// What the source said it is, when it was asked for its age.
+    pub(super) current: Option<Digest>,
+}
 
 /// What of a source is wanted.
 #[derive(Default)]
@@ -40,6 +48,16 @@ pub(super) struct Found {
 /// How old an image is cannot be read.
 struct Unreadable;
 
+impl Image {
+    fn new(wish: Wish, tag: Option<Tag>) -> Self {
+        Self {
+            wish,
+            tag,
+            current: None,
+        }
+    }
+}
+
 impl Planner<'_> {
     pub(super) async fn of_registry(
         &self,
@@ -48,18 +66,23 @@ impl Planner<'_> {
         order: &Order,
         held: &Held,
     ) -> Result<Found, Error> {
-        let wish = |reference: &Reference| Wish::Reference(reference.clone());
         match &image.reference {
-            Some(reference @ Reference::Tag(tag)) => {
-                Ok(Found::one((wish(reference), Some(tag.clone()))))
+            Some(reference) => {
+                let tag = match reference {
+                    Reference::Tag(tag) => Some(tag.clone()),
+                    Reference::Digest(_) => None,
+                };
+                let image = Image::new(Wish::Reference(reference.clone()), tag);
+                Ok(Found {
+                    images: vec![image],
+                    ..Found::default()
+                })
             }
-            Some(reference @ Reference::Digest(_)) => Ok(Found::one((wish(reference), None))),
             None => {
-                let tags = source.registry.tags(&source.name).await?;
-                source.listed(&tags);
-                let images = tags.into_iter().map(|tag| {
+                let tags = source.tags().await?;
+                let images = tags.iter().map(|tag| {
                     let wish = Wish::Reference(Reference::Tag(tag.clone()));
-                    (wish, Some(tag))
+                    Image::new(wish, Some(tag.clone()))
                 });
                 let origin = Origin::Registry(Arc::clone(source));
                 self.choose(images.collect(), &origin, order, held).await
@@ -81,7 +104,7 @@ impl Planner<'_> {
             let mut found = Found::default();
             for Entry { tag, descriptor } in entries {
                 match tag {
-                    Ok(tag) => found.images.push((Wish::Entry(descriptor), tag)),
+                    Ok(tag) => found.images.push(Image::new(Wish::Entry(descriptor), tag)),
                     Err(name) => found.failures.push(layout.no_tag(name).into()),
                 }
             }
@@ -92,7 +115,7 @@ impl Planner<'_> {
         for Entry { tag, descriptor } in entries {
             match tag {
                 Ok(None) if !order.selection.wants_untagged() => {}
-                Ok(tag) => images.push((Wish::Entry(descriptor), tag)),
+                Ok(tag) => images.push(Image::new(Wish::Entry(descriptor), tag)),
                 Err(name) if !order.selection.wants(&name) => {}
                 Err(name) => failures.push(layout.no_tag(name).into()),
             }
@@ -123,7 +146,7 @@ impl Planner<'_> {
             ..Found::default()
         };
         for image in offered {
-            let tag = image.1.as_ref();
+            let tag = image.tag.as_ref();
             if tag.is_some_and(|tag| DigestTag::of(tag).is_some()) {
                 // It comes with what it belongs to; by itself only if nothing but a pattern is asked for.
                 if order.referrers && tag.is_some_and(|tag| wanted_alone(tag, selection)) {
@@ -148,13 +171,16 @@ impl Planner<'_> {
     async fn newest(
         &self,
         count: NonZeroUsize,
-        images: Vec<Image>,
+        mut images: Vec<Image>,
         origin: &Origin,
         order: &Order,
         held: &Held,
     ) -> (Vec<Image>, Vec<Tag>) {
         let mut unsure = Vec::new();
-        let tags = images.iter().filter_map(|(_, tag)| tag.clone()).collect();
+        let tags = images
+            .iter()
+            .filter_map(|image| image.tag.clone())
+            .collect();
         let kept: HashSet<Tag> = match newest(count, tags) {
             Newest::Known(tags) => tags.into_iter().collect(),
             Newest::NeedsTimes {
@@ -163,14 +189,15 @@ impl Planner<'_> {
                 open,
             } => {
                 let undated: HashSet<Tag> = undated.into_iter().collect();
-                let asked = images.iter().filter_map(|(wish, tag)| {
-                    let tag = tag.as_ref().filter(|tag| undated.contains(*tag))?;
-                    Some((wish, tag))
+                let asked = images.iter_mut().filter_map(|image| {
+                    let tag = image.tag.clone().filter(|tag| undated.contains(tag))?;
+                    Some((image, tag))
                 });
                 let mut ages = stream::iter(asked)
-                    .map(|(wish, tag)| async move {
-                        let held = held.target(Some(tag), wish);
-                        (tag.clone(), self.created(wish, held, origin, order).await)
+                    .map(|(image, tag)| async move {
+                        let held = held.target(Some(&tag), &image.wish);
+                        let created = self.created(image, held, origin, order).await;
+                        (tag, created)
                     })
                     .buffer_unordered(self.jobs.max(1));
                 let mut times = Vec::new();
@@ -183,24 +210,25 @@ impl Planner<'_> {
                 sure.into_iter().chain(by_time(times, open)).collect()
             }
         };
-        let keep = |(_, tag): &Image| tag.as_ref().is_none_or(|tag| kept.contains(tag));
-        (images.into_iter().filter(keep).collect(), unsure)
+        let keep = |image: &Image| image.tag.as_ref().is_none_or(|tag| kept.contains(tag));
+        images.retain(keep);
+        (images, unsure)
     }
 
     /// When an image was made. One that cannot be read counts as old: whether it is wanted at all depends
     /// on it, and the others must not. The error is told here.
     async fn created(
         &self,
-        wish: &Wish,
+        image: &mut Image,
         held: Option<&Descriptor>,
         origin: &Origin,
         order: &Order,
     ) -> Result<Option<Timestamp>, Unreadable> {
         let created = async {
-            let current = origin.current(wish).await?;
-            let root = match held.filter(|held| current == Some(held.digest)) {
+            image.current = origin.current(&image.wish).await?;
+            let root = match held.filter(|held| image.current == Some(held.digest)) {
                 Some(held) => self.reading.manifest(held, origin).await?.0,
-                None => Arc::new(origin.manifest(wish).await?),
+                None => Arc::new(origin.manifest(&image.wish).await?),
             };
             age::of_image(&root, origin, &order.platforms, self.reading).await
         };
@@ -209,15 +237,6 @@ impl Planner<'_> {
             warn!(error, %origin, "cannot tell how old an image is");
             Unreadable
         })
-    }
-}
-
-impl Found {
-    fn one(image: Image) -> Self {
-        Self {
-            images: vec![image],
-            ..Self::default()
-        }
     }
 }
 

@@ -22,6 +22,8 @@ pub(in crate::export) struct Wanted {
     pub(in crate::export) source: String,
     pub(in crate::export) origin: Origin,
     pub(in crate::export) wish: Wish,
+    /// What the source said it is, if it was asked already.
+    pub(in crate::export) current: Option<Digest>,
     pub(in crate::export) repo: RepoDir,
     pub(in crate::export) tag: Option<Tag>,
     /// What it belongs to, when that brought it here.
@@ -32,12 +34,13 @@ pub(in crate::export) struct Wanted {
 }
 
 impl Wanted {
-    pub(in crate::export) fn new(image: Image, offer: &Offer) -> Self {
-        let (wish, tag) = image;
+    pub(super) fn new(image: Image, offer: &Offer) -> Self {
+        let Image { wish, tag, current } = image;
         Self {
             source: shown(&offer.origin, &wish, tag.as_ref()),
             origin: offer.origin.clone(),
             wish,
+            current,
             repo: offer.repo.clone(),
             tag,
             subject: None,
@@ -56,6 +59,7 @@ impl Wanted {
         Self {
             source: shown(&self.origin, &wish, tag.as_ref()),
             wish,
+            current: None,
             tag,
             subject: Some(subject),
             ..self.clone()
