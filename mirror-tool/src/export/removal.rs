@@ -159,11 +159,13 @@ impl<'a> Leaving<'a> {
     /// Fails if these are many, and more than half of what there was `before` the run. What the run has
     /// brought does not count, so that a dry run says the same.
     fn confirm(&self, repo: &RepoDir, before: &RepoIndex, tree: &Tree) -> Result<(), Error> {
-        let tags = |name: &Name| matches!(name, Name::Tag(_));
-        let belongings = |name: &Name| matches!(name, Name::Belongs(_));
-        let kinds: [(_, _, &dyn Fn(&Name) -> bool); 2] = [
-            ("tags", self.tags.len(), &tags),
-            ("signatures and the like", self.withdrawn.len(), &belongings),
+        let kinds = [
+            ("tags", self.tags.len(), Name::is_tag as fn(&Name) -> bool),
+            (
+                "signatures and the like",
+                self.withdrawn.len(),
+                Name::belongs,
+            ),
         ];
         for (what, gone, is_one) in kinds {
             if gone < FEW {
@@ -229,6 +231,16 @@ enum Name {
     Belongs(Belongs),
     /// What another tool calls it, or what was asked for by digest.
     Other,
+}
+
+impl Name {
+    fn is_tag(&self) -> bool {
+        matches!(self, Self::Tag(_))
+    }
+
+    fn belongs(&self) -> bool {
+        matches!(self, Self::Belongs(_))
+    }
 }
 
 /// How something belongs to a manifest.

@@ -4,14 +4,16 @@
 //! what belongs to it. What of that fails is reported by itself; the image is exported all the same,
 //! as a source whose signature cannot be read still has the image.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod companions;
+mod kept;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Digest;
 use oci_mirror::manifest::Manifest;
-use oci_mirror::reference::Tag;
 use oci_mirror::tree::writer::Image;
 use oci_mirror::tree::{RepoDir, Tree};
 use tokio::sync::{OnceCell, Semaphore};
@@ -20,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::age;
-use super::belongings::{self, Belonging, MAX_BELONGINGS};
 use super::error::Error;
 use super::fetch::{self, Closure, Linked};
 use super::plan::Wanted;
@@ -30,9 +31,9 @@ use super::report::{ImageReport, Status};
 use super::run::Options;
 use super::source::Origin;
 use super::transfer::{Transfers, blocking};
+use companions::{Companion, Shared};
 
-/// How far from an image something may be and still belong to it: the signature of an SBOM is at 2.
-const MAX_DISTANCE: usize = 4;
+pub(super) use kept::Kept;
 
 /// Most images begun and not yet visible: two rounds of publishing, so that one can gather while the
 /// other is written.
@@ -49,31 +50,6 @@ pub(super) struct Work {
     now: Option<Timestamp>,
     kept: Mutex<HashMap<RepoDir, Kept>>,
     shared: Mutex<HashMap<Shared, Arc<OnceCell<Option<Companion>>>>>,
-}
-
-/// What of a repository was found at its source in this run, and so is not to be removed.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    /// Tags named after a digest.
-    pub(super) tags: HashSet<Tag>,
-    /// What is asked for by digest.
-    pub(super) digests: HashSet<Digest>,
-    /// The manifests whose referrers were listed: those are all they have, or all that is wanted.
-    pub(super) listed: HashSet<Digest>,
-    /// The same for tags named after them.
-    pub(super) named: HashSet<Digest>,
-    /// Whether something could not be looked at, so that there may be more.
-    pub(super) incomplete: bool,
-}
-
-/// What belongs to an image, by its place in the tree: two tags of one image share it.
-type Shared = (RepoDir, Option<Tag>, Option<Digest>);
-
-/// What becomes visible together with each image it belongs to.
-#[derive(Debug, Clone)]
-struct Companion {
-    image: Image,
-    manifests: Vec<Digest>,
 }
 
 /// How an image was found.
@@ -189,102 +165,6 @@ impl Work {
         }
         all.push(found);
         Ok(all)
-    }
-
-    /// Everything that belongs to an image, and to that again.
-    async fn belongings(&self, wanted: &Wanted, image: &Found) -> Vec<Found> {
-        let mut all = Vec::new();
-        // What the tree noted when it took an image from a source without the API saves a question per
-        // repository, as long as there is nothing new to be fetched.
-        let api = match &wanted.origin {
-            Origin::Registry(source) if image.image.is_none() => {
-                let noted = wanted.held.index().has_tag_referrers();
-                source.has_referrers_api().or(noted.then_some(false))
-            }
-            _ => None,
-        };
-        let mut subjects = image.manifests.clone();
-        // A registry may say anything, that two manifests belong to each other too.
-        let mut asked: HashSet<Digest> = subjects.iter().copied().collect();
-        let mut met = HashSet::new();
-        let mut left = MAX_BELONGINGS;
-        for _ in 0..MAX_DISTANCE {
-            let listed = match self.listed(wanted, &subjects, api, left).await {
-                Ok(listed) => listed,
-                Err(error) => {
-                    self.missed(&wanted.repo);
-                    let mut report = ImageReport::from(wanted);
-                    report.source = format!("what belongs to {}", wanted.source);
-                    report.tag = None;
-                    let report = self.failure(report, &error);
-                    all.push(Found::unusable(report));
-                    break;
-                }
-            };
-            left -= listed.len();
-            subjects.clear();
-            for (subject, Belonging { wish, tag }) in listed {
-                if !met.insert((tag.clone(), wish.digest())) {
-                    continue;
-                }
-                let found = self.belonging(wanted.belonging(wish, tag, subject)).await;
-                let new = found.manifests.iter().filter(|found| asked.insert(**found));
-                subjects.extend(new);
-                all.push(found);
-            }
-            if subjects.is_empty() {
-                break;
-            }
-        }
-        all
-    }
-
-    /// Something that belongs to an image. Whoever meets it first fetches and reports it; whoever has it
-    /// in common waits, since none of the images may be visible before it.
-    async fn belonging(&self, wanted: Wanted) -> Found {
-        self.keep(&wanted);
-        let mut first = None;
-        let fetch = async || {
-            let found = self.fetch(&wanted).await.unwrap_or_else(|error| {
-                self.missed(&wanted.repo);
-                Found::unusable(self.failure(ImageReport::from(&wanted), &error))
-            });
-            let image = found.image.clone();
-            let manifests = found.manifests.clone();
-            first = Some(found);
-            image.map(|image| Companion { image, manifests })
-        };
-        let shared = self.shared(&wanted);
-        let companion = shared.get_or_init(fetch).await;
-        first.unwrap_or_else(|| Found {
-            report: None,
-            image: companion.as_ref().map(|found| found.image.clone()),
-            manifests: companion
-                .as_ref()
-                .map_or_else(Vec::new, |found| found.manifests.clone()),
-        })
-    }
-
-    /// At most `most` things that belong to one of `subjects`; more are an error.
-    async fn listed(
-        &self,
-        wanted: &Wanted,
-        subjects: &[Digest],
-        api: Option<bool>,
-        most: usize,
-    ) -> Result<Vec<(Digest, Belonging)>, Error> {
-        let mut listed = belongings::find(subjects, &wanted.origin, api, most).await?;
-        let by_api = match &wanted.origin {
-            Origin::Registry(source) => api.or(source.has_referrers_api()) == Some(true),
-            Origin::Layout(_) => true,
-        };
-        self.asked(&wanted.repo, subjects, by_api);
-        let unwanted = wanted.order.selection.exclude_tags.as_ref();
-        listed.retain(|(_, belonging)| {
-            let named = belonging.tag.as_ref().zip(unwanted);
-            !named.is_some_and(|(tag, pattern)| pattern.is_match(tag.as_str()))
-        });
-        Ok(listed)
     }
 
     async fn fetch(&self, wanted: &Wanted) -> Result<Found, Error> {
@@ -417,46 +297,6 @@ impl Work {
         report.status = Status::Failed;
         report.error = Some(error.chain());
         report
-    }
-
-    /// Notes that the source has it.
-    fn keep(&self, wanted: &Wanted) {
-        let mut kept = self.kept();
-        let kept = kept.entry(wanted.repo.clone()).or_default();
-        match (&wanted.tag, wanted.wish.digest()) {
-            (Some(tag), _) => drop(kept.tags.replace(tag.clone())),
-            (None, Some(digest)) => drop(kept.digests.replace(digest)),
-            (None, None) => {}
-        }
-    }
-
-    /// Notes that what belongs to `manifests` is known; `listed` is whether their referrers are too, and
-    /// not only the tags named after them.
-    fn asked(&self, repo: &RepoDir, manifests: &[Digest], listed: bool) {
-        let mut kept = self.kept();
-        let kept = kept.entry(repo.clone()).or_default();
-        kept.named.extend(manifests);
-        if listed {
-            kept.listed.extend(manifests);
-        }
-    }
-
-    fn shared(&self, wanted: &Wanted) -> Arc<OnceCell<Option<Companion>>> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (
-            wanted.repo.clone(),
-            wanted.tag.clone(),
-            wanted.wish.digest(),
-        );
-        Arc::clone(shared.entry(place).or_default())
-    }
-
-    fn missed(&self, repo: &RepoDir) {
-        self.kept().entry(repo.clone()).or_default().incomplete = true;
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<RepoDir, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
