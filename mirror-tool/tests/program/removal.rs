@@ -107,9 +107,9 @@ async fn most_signatures_do_not_leave_without_being_confirmed() {
         .map(|number| artifact(&bench, "a", None, &format!("s{number}"), &image))
         .collect();
     bench.sound(&bench.export(&["/a"]).await);
-    signatures
-        .iter()
-        .for_each(|signature| bench.registry.delete(signature));
+    for signature in &signatures {
+        bench.registry.delete(signature);
+    }
     let report = run(pruning(&bench)).await;
     assert_eq!(report.removed, []);
     let errors = errors(&report);

@@ -638,7 +638,7 @@ async fn the_age_of_an_index_that_repeats_itself_is_known_in_time() {
     bench.registry.untag("a", "0");
     for depth in 0..6 {
         let tag = (depth == 5).then_some("1");
-        below = bench.registry.index("a", tag, &[(below, ""); 300]);
+        below = bench.registry.index("a", tag, &vec![(below, ""); 300]);
     }
     let mut options = at(bench.options(&["/a"]));
     options.orders[0].selection.min_age = Some(Duration::from_secs(60));

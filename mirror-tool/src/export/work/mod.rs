@@ -23,8 +23,9 @@ use tracing::error;
 
 use super::age;
 use super::error::Error;
-use super::fetch::{self, Closure, Linked};
+use super::fetch::{self, Closure};
 use super::plan::Wanted;
+use super::present::{self, Linked};
 use super::progress::Progress;
 use super::publish::{MAX_ROUND, Queue};
 use super::report::{ImageReport, Status};
@@ -263,7 +264,7 @@ impl Work {
         };
         let platforms = wanted.platforms().to_vec();
         let (target, repo) = (target.clone(), wanted.repo.clone());
-        blocking(move || fetch::complete(&target, &repo, &platforms, &linked)).await
+        blocking(move || present::complete(&target, &repo, &platforms, &linked)).await
     }
 
     /// Makes all visible that was found, at once; what is complete is published even when the run is
