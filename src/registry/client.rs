@@ -151,11 +151,16 @@ impl Registry {
     }
 
     /// A client for a mirror, which has nothing to offer but blobs: manifests are blobs there too.
+    ///
+    /// A mirror is asked by the scheme of its address. A login stored for its host goes there by plain
+    /// HTTP only if `options` say that registries are talked to like that.
     pub fn mirror(
         mirror: &MirrorUrl,
         options: &Options,
         credentials: Arc<Credentials>,
     ) -> Result<Self, Error> {
+        let is_safe = mirror.base().scheme() == "https" || options.plain_http;
+        let credentials = if is_safe { credentials } else { Arc::default() };
         let mut registry = Self::new(mirror.host().clone(), options, credentials)?;
         registry.base = mirror.base().clone();
         registry.paths = Paths::Tree;

@@ -19,6 +19,9 @@ use crate::reference::{RepoName, Tag};
 /// Longest page of a tag list, in bytes: room for about 100,000 tags.
 const MAX_TAG_PAGE: u64 = 16 << 20;
 
+/// Most bytes of all pages.
+const MAX_BYTES: u64 = 256 << 20;
+
 /// Most pages of a tag list. The smallest page seen in practice has 100 tags.
 const MAX_TAG_PAGES: usize = 10_000;
 
@@ -36,9 +39,11 @@ impl Registry {
         let subject = Subject::Tags(name.clone());
         let mut all = Names::default();
         let mut pages = Pages::new(self.url(name, "tags/list"), MAX_TAG_PAGES);
+        let mut left = MAX_BYTES;
         while let Some(page) = pages.turn(self, &subject)? {
-            let (list, next) = self.ask(|| self.tag_page(&subject, &page)).await?;
-            all.add(list.tags.unwrap_or_default());
+            let page = self.ask(|| self.tag_page(&subject, &page, left)).await?;
+            left = left.saturating_sub(page.bytes);
+            all.add(page.list.tags.unwrap_or_default());
             if all.tags.len() > MAX_TAGS {
                 return Err(Error::TooMany {
                     registry: self.host.clone(),
@@ -46,7 +51,7 @@ impl Registry {
                     most: MAX_TAGS,
                 });
             }
-            pages.follow(next);
+            pages.follow(page.next);
         }
         if all.refused > 0 {
             let (refused, examples) = (all.refused, all.examples.join(", "));
@@ -55,24 +60,31 @@ impl Registry {
         Ok(all.tags.into_iter().collect())
     }
 
-    async fn tag_page(
-        &self,
-        subject: &Subject,
-        page: &Url,
-    ) -> Result<(TagList, Option<Url>), Error> {
+    async fn tag_page(&self, subject: &Subject, page: &Url, left: u64) -> Result<Page, Error> {
         let answer = self
             .send(Method::GET, page, &HeaderMap::new(), subject)
             .await?;
         let answer = self.expect_success(answer, subject).await?;
         let next = self.following(page, answer.headers(), subject)?;
-        let body = self.read(answer, MAX_TAG_PAGE, subject).await?;
+        let body = self.read(answer, left.min(MAX_TAG_PAGE), subject).await?;
         let list = serde_json::from_slice(&body).map_err(|source| Error::TagList {
             registry: self.host.clone(),
             subject: subject.clone(),
             source,
         })?;
-        Ok((list, next))
+        Ok(Page {
+            list,
+            bytes: body.len() as u64,
+            next,
+        })
     }
+}
+
+#[derive(Debug)]
+struct Page {
+    list: TagList,
+    bytes: u64,
+    next: Option<Url>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,7 +104,8 @@ struct Names {
 
 impl Names {
     fn add(&mut self, mut page: Self) {
-        self.tags.append(&mut page.tags);
+        // `append` would build the whole set anew for each of many small pages.
+        self.tags.extend(page.tags);
         self.refused += page.refused;
         self.examples.append(&mut page.examples);
         self.examples.truncate(EXAMPLES);

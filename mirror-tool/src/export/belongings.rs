@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use super::error::Error;
+use super::fetch::MAX_MANIFESTS;
 use super::layout::Layout;
 use super::select::{DigestTag, Subject};
 use super::source::{Origin, Wish};
@@ -26,6 +27,9 @@ use super::transfer::blocking;
 
 /// How many questions about one image are under way at most.
 const PARALLEL: usize = 8;
+
+/// Most things that belong to one image, directly or to one another.
+pub(super) const MAX_BELONGINGS: usize = 2_000;
 
 /// What cosign and the fallback of the referrers API append to `sha256-<hex>`.
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
@@ -60,6 +64,7 @@ impl Belonging {
 pub(crate) struct Repository {
     pub(super) registry: Arc<Registry>,
     pub(super) name: RepoName,
+    tags: OnceCell<Arc<[Tag]>>,
     digest_tags: OnceCell<Option<DigestTags>>,
     referrers_api: OnceCell<bool>,
 }
@@ -72,15 +77,16 @@ impl Repository {
         Self {
             registry,
             name,
+            tags: OnceCell::new(),
             digest_tags: OnceCell::new(),
             referrers_api: OnceCell::new(),
         }
     }
 
-    /// Tells what the list of tags says, so that it need not be asked for again.
-    pub(super) fn listed<'a>(&self, tags: impl IntoIterator<Item = &'a Tag>) {
-        // Whoever was first has seen the same list.
-        drop(self.digest_tags.set(Some(by_digest(tags))));
+    /// All its tags, listed once in a run whatever number of sources choose among them.
+    pub(super) async fn tags(&self) -> Result<Arc<[Tag]>, Error> {
+        let list = async || Ok::<_, Error>(self.registry.tags(&self.name).await?.into());
+        Ok(Arc::clone(self.tags.get_or_try_init(list).await?))
     }
 
     /// Whether there is a referrers API, as far as it was asked for in this run.
@@ -121,8 +127,8 @@ impl Repository {
 
     /// `None` if the registry does not list tags.
     async fn list(&self) -> Option<DigestTags> {
-        match self.registry.tags(&self.name).await {
-            Ok(tags) => Some(by_digest(&tags)),
+        match self.tags().await {
+            Ok(tags) => Some(by_digest(tags.iter())),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 warn!(error, repository = %self.name, "asking for signatures by name, since the tags are not listed");
@@ -152,27 +158,39 @@ impl Repository {
     }
 }
 
-/// Everything that belongs to one of `subjects`, with what it belongs to.
+/// Everything that belongs to one of `subjects`, with what it belongs to; more than `most` are an error.
 ///
 /// `api` is whether the source has a referrers API, when that is known from an earlier run.
 pub(super) async fn find(
     subjects: &[Digest],
     origin: &Origin,
     api: Option<bool>,
+    most: usize,
 ) -> Result<Vec<(Digest, Belonging)>, Error> {
-    let found: Vec<Vec<_>> = stream::iter(subjects.iter().copied())
+    let too_many = Error::TooManyBelongings {
+        limit: MAX_BELONGINGS,
+    };
+    // As many as an image may have; here they may be those of many manifests.
+    if subjects.len() > MAX_MANIFESTS {
+        return Err(too_many);
+    }
+    let mut lists = stream::iter(subjects.iter().copied())
         .map(|subject| async move {
             let found = match origin {
                 Origin::Registry(repository) => repository.find(&subject, api).await?,
                 Origin::Layout(layout) => of_layout(layout, subject).await?,
             };
-            let belongings = found.into_iter().map(|belonging| (subject, belonging));
-            Ok::<_, Error>(belongings.collect())
+            Ok::<_, Error>((subject, found))
         })
-        .buffered(PARALLEL)
-        .try_collect()
-        .await?;
-    Ok(found.into_iter().flatten().collect())
+        .buffered(PARALLEL);
+    let mut all = Vec::new();
+    while let Some((subject, found)) = lists.try_next().await? {
+        if all.len() + found.len() > most {
+            return Err(too_many);
+        }
+        all.extend(found.into_iter().map(|belonging| (subject, belonging)));
+    }
+    Ok(all)
 }
 
 async fn of_layout(layout: &Arc<Layout>, subject: Digest) -> Result<Vec<Belonging>, Error> {

@@ -66,22 +66,30 @@ pub enum Error {
         /// How many it may have.
         limit: usize,
     },
+    /// An image of large manifests.
+    #[error("image {digest} has more than {limit} bytes of manifests")]
+    TooManyBytes {
+        /// The root of the image.
+        digest: Digest,
+        /// How many it may have.
+        limit: u64,
+    },
     /// An image with a great many signatures and the like.
-    #[error("{count} manifests claim to belong to one image; the limit is {limit}")]
+    #[error("more than {limit} manifests claim to belong to one image")]
     TooManyBelongings {
-        /// How many there are.
-        count: usize,
         /// How many there may be.
         limit: usize,
     },
     /// `--prune` would take most of a repository away.
     #[error(
-        "{gone} of the {held} tags of {name} have left the source; if that is right, use --accept-shrink"
+        "{gone} of the {held} {what} of {name} have left the source; if that is right, use --accept-shrink"
     )]
     Shrunk {
         /// The repository.
         name: RepoName,
-        /// How many tags would go.
+        /// What most of would go.
+        what: &'static str,
+        /// How many would go.
         gone: usize,
         /// Of how many.
         held: usize,

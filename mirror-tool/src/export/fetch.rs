@@ -4,7 +4,7 @@
 //! indexes costs as many round trips as it is deep. Both its depth and their number are bounded.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_mirror::descriptor::Descriptor;
@@ -12,14 +12,16 @@ use oci_mirror::digest::Digest;
 use oci_mirror::manifest::{Child, Content, Manifest};
 use oci_mirror::platform::Platform;
 use oci_mirror::tree::catalog::MAX_DEPTH;
-use oci_mirror::tree::{RepoDir, Tree, TreePath, reader};
 
 use super::error::Error;
 use super::source::Origin;
 use super::transfer::{Outcome, Transfers};
 
 /// Most manifests of one image, its indexes among them.
-const MAX_MANIFESTS: usize = 20_000;
+pub(super) const MAX_MANIFESTS: usize = 20_000;
+
+/// Most bytes of them together: all are in memory until the image is complete.
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
 /// How many requests one image has under way at most; the run's own limit is usually lower.
 const PARALLEL: usize = 32;
@@ -60,6 +62,7 @@ pub(super) async fn closure(
     let mut closure = Closure::default();
     closure.count(outcome);
     let manifests = manifests(&root, origin, platforms, transfers, &mut closure).await?;
+    closure.reach = leaves_first(&root, &manifests)?;
 
     let mut blobs: HashMap<Digest, Descriptor> = HashMap::new();
     let mut left_out = HashSet::new();
@@ -88,8 +91,6 @@ pub(super) async fn closure(
     while let Some(outcome) = outcomes.try_next().await? {
         closure.count(outcome);
     }
-    let mut entered = HashSet::new();
-    enter(&root, &manifests, &mut entered, &mut closure.reach);
     closure.manifests = manifests.into_keys().collect();
     Ok(closure)
 }
@@ -104,6 +105,7 @@ async fn manifests(
 ) -> Result<HashMap<Digest, Arc<Manifest>>, Error> {
     let mut found = HashMap::from([(root.digest(), Arc::clone(root))]);
     let mut level = vec![Arc::clone(root)];
+    let mut bytes = root.size();
     for depth in 0..=MAX_DEPTH {
         let mut wanted: HashMap<Digest, Descriptor> = HashMap::new();
         for manifest in &level {
@@ -129,6 +131,14 @@ async fn manifests(
             return Err(Error::TooManyManifests {
                 digest: root.digest(),
                 limit: MAX_MANIFESTS,
+            });
+        }
+        let sizes = wanted.values().map(|child| child.size);
+        bytes = sizes.fold(bytes, u64::saturating_add);
+        if bytes > MAX_MANIFEST_BYTES {
+            return Err(Error::TooManyBytes {
+                digest: root.digest(),
+                limit: MAX_MANIFEST_BYTES,
             });
         }
         let fetched: Vec<_> = stream::iter(wanted.into_values())
@@ -199,116 +209,62 @@ pub(super) fn choose<'a>(
     Ok(Chosen { children, left_out })
 }
 
-/// Enters a manifest behind all it refers to.
-fn enter(
-    manifest: &Manifest,
+/// Every digest that `root` reaches, each behind all it refers to.
+///
+/// How deep an image is nested is its longest way down, as for all who walk the tree later: what is
+/// listed at the top as well may still stand at the end of a long chain.
+fn leaves_first(
+    root: &Manifest,
     manifests: &HashMap<Digest, Arc<Manifest>>,
-    entered: &mut HashSet<Digest>,
-    reach: &mut Vec<Digest>,
-) {
-    if !entered.insert(manifest.digest()) {
-        return;
+) -> Result<Vec<Digest>, Error> {
+    let mut descent = Descent {
+        manifests,
+        heights: HashMap::new(),
+        reach: Vec::new(),
+    };
+    match descent.enter(root, 0) {
+        Some(_) => Ok(descent.reach),
+        None => Err(Error::TooDeep {
+            digest: root.digest(),
+        }),
     }
-    for child in manifest.children() {
-        let descriptor = child.descriptor();
-        match child {
-            Child::Blob(blob) => {
-                if blob.media_type.is_distributable() && entered.insert(descriptor.digest) {
-                    reach.push(descriptor.digest);
-                }
-            }
-            // No cycle is possible, since a document cannot contain its own digest.
-            Child::Manifest(_) => {
-                if let Some(child) = manifests.get(&descriptor.digest) {
-                    enter(child, manifests, entered, reach);
-                }
-            }
-        }
-    }
-    reach.push(manifest.digest());
 }
 
-/// The manifests of an image of `repo`, if the tree holds all that is wanted of it.
-///
-/// What is damaged or lost, as far as that shows without reading every byte, counts as not held: the
-/// export then brings it again. What belongs to a repository is what is linked there; that the tree has
-/// it for another one is not enough.
-pub(super) fn complete(
-    root: &Descriptor,
-    repo: &RepoDir,
-    platforms: &[Platform],
-    linked: &Linked,
-) -> Result<Option<Vec<Digest>>, Error> {
-    let tree = &linked.tree;
-    let mut pending = vec![(root.clone(), 0)];
-    let mut seen = HashSet::new();
-    while let Some((entry, depth)) = pending.pop() {
-        if depth > MAX_DEPTH || !seen.insert(entry.digest) {
-            continue;
+struct Descent<'a> {
+    manifests: &'a HashMap<Digest, Arc<Manifest>>,
+    /// What was entered, with the number of levels below it.
+    heights: HashMap<Digest, usize>,
+    reach: Vec<Digest>,
+}
+
+impl Descent<'_> {
+    /// Enters a manifest behind all it refers to; `None` if that is too deep.
+    ///
+    /// No cycle is possible, since a document cannot contain its own digest.
+    fn enter(&mut self, manifest: &Manifest, depth: usize) -> Option<usize> {
+        let digest = manifest.digest();
+        if let Some(height) = self.heights.get(&digest) {
+            return (depth + height <= MAX_DEPTH).then_some(*height);
         }
-        if !linked.has(&entry, repo)? {
-            return Ok(None);
+        if depth > MAX_DEPTH {
+            return None;
         }
-        let manifest = match tree.manifest(&entry.digest, &entry.media_type) {
-            Ok(manifest) => manifest,
-            Err(reader::Error::Manifest { .. }) => return Ok(None),
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let mut height = 0;
         for child in manifest.children() {
-            if let Child::Blob(blob) = child
+            let descriptor = child.descriptor();
+            // What one manifest has for a layer may be a manifest to another.
+            if let Some(child) = self.manifests.get(&descriptor.digest) {
+                height = height.max(1 + self.enter(child, depth + 1)?);
+            } else if let Child::Blob(blob) = child
                 && blob.media_type.is_distributable()
-                && !linked.has(blob, repo)?
+                && self.heights.insert(blob.digest, 0).is_none()
             {
-                return Ok(None);
+                self.reach.push(blob.digest);
             }
         }
-        let children = match choose(&manifest, platforms) {
-            Err(Error::NoPlatform { .. }) if depth > 0 => continue,
-            chosen => chosen?.children,
-        };
-        pending.extend(children.into_iter().map(|child| (child.clone(), depth + 1)));
-    }
-    Ok(Some(seen.into_iter().collect()))
-}
-
-/// What the repositories of a tree hold, looked up once in a run: their images share most layers.
-///
-/// Only what is there is remembered. Nothing leaves a tree while images are being worked on.
-#[derive(Debug)]
-pub(super) struct Linked {
-    tree: Tree,
-    found: Mutex<HashMap<RepoDir, HashSet<(Digest, u64)>>>,
-}
-
-impl Linked {
-    pub(super) fn new(tree: Tree) -> Self {
-        Self {
-            tree,
-            found: Mutex::default(),
-        }
-    }
-
-    /// Whether content of the right length is in the tree and in the repository.
-    fn has(&self, entry: &Descriptor, repo: &RepoDir) -> Result<bool, Error> {
-        let key = (entry.digest, entry.size);
-        if self.found().get(repo).is_some_and(|of| of.contains(&key)) {
-            return Ok(true);
-        }
-        for path in [
-            TreePath::Blob(entry.digest),
-            TreePath::Link(repo.clone(), entry.digest),
-        ] {
-            if self.tree.size(&path)? != Some(entry.size) {
-                return Ok(false);
-            }
-        }
-        self.found().entry(repo.clone()).or_default().insert(key);
-        Ok(true)
-    }
-
-    fn found(&self) -> MutexGuard<'_, HashMap<RepoDir, HashSet<(Digest, u64)>>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heights.insert(digest, height);
+        self.reach.push(digest);
+        Some(height)
     }
 }
 

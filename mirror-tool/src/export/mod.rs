@@ -2,10 +2,10 @@
 //!
 //! An [`Order`] is a source and what is wanted of it: [`select`] chooses among its tags, [`version`]
 //! reads them as versions. `plan` makes images of orders, `work` brings each with what belongs to it
-//! (`belongings`), `fetch` finds what an image reaches, `transfer` brings blobs, each once, `publish`
-//! makes finished images visible, as many as have queued up with one set of syncs, and `removal` takes
-//! away what has left its source. [`report`] is what a run says at its end, [`progress`] what it says
-//! meanwhile.
+//! (`belongings`) unless it is `present`, `fetch` finds what an image reaches, `transfer` brings blobs,
+//! each once, `publish` makes finished images visible, as many as have queued up with one set of syncs,
+//! and `removal` takes away what has left its source. [`report`] is what a run says at its end,
+//! [`progress`] what it says meanwhile.
 //!
 //! One bad image never stops the others. What does stop the run is a disk that is full and the
 //! signal to stop; either leaves a tree in which every visible tag is complete.
@@ -24,6 +24,7 @@ mod error;
 mod fetch;
 pub(crate) mod layout;
 mod plan;
+mod present;
 mod publish;
 mod removal;
 mod run;

@@ -16,7 +16,7 @@ use super::error::Error;
 use super::transfer::blocking;
 
 /// Most images of one round, each with what belongs to it: the first of them waits for the last.
-const MAX_ROUND: usize = 1024;
+pub(super) const MAX_ROUND: usize = 1024;
 
 /// How long the first image of a round waits for others: short for a person, long for a disk.
 const GATHER: Duration = Duration::from_millis(500);

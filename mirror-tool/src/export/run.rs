@@ -1,7 +1,8 @@
 //! One run: the plan, the images side by side, what left, the state, the report.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use oci_mirror::reference::RegistryHost;
 use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::tree::path::Module;
-use oci_mirror::tree::{Tree, TreeWriter};
+use oci_mirror::tree::{Tree, TreeWriter, reader};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +102,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     };
     let tree = match &writer {
         Some(writer) => Some(writer.tree().clone()),
-        None => Tree::open(&options.tree).ok(),
+        None => existing(&options.tree)?,
     };
     let jobs = options.jobs.max(1);
     let parallel = (jobs * TRANSFERS_PER_JOB).min(MAX_TRANSFERS);
@@ -119,6 +120,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         orphans,
         refused,
         pruned,
+        ..
     } = tokio::select! {
         plan = planner.plan(&options.orders) => plan,
         () = options.shutdown.cancelled() => anyhow::bail!("stopped"),
@@ -155,6 +157,17 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     }
     options.progress.finish(&report);
     Ok(report)
+}
+
+/// The tree a dry run looks at; `None` if the real one would make it.
+fn existing(root: &Path) -> Result<Option<Tree>, reader::Error> {
+    match Tree::open(root) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(reader::Error::Root { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Works on images, and publishes them if there is a tree to be written.

@@ -12,6 +12,7 @@ mod export;
 mod fake_registry;
 mod forward_proxy;
 mod lists;
+mod removal;
 mod selection;
 mod upkeep;
 mod wire;

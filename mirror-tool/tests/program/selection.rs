@@ -21,7 +21,7 @@ use crate::fake_registry::{Fault, descriptor};
 const NOW: &str = "2026-06-15T12:00:00Z";
 
 /// An image whose config says when it was made.
-fn image_of(bench: &Bench, name: &str, tag: &str, created: &str) -> Digest {
+pub(crate) fn image_of(bench: &Bench, name: &str, tag: &str, created: &str) -> Digest {
     let config = format!(r#"{{"created":"{created}","os":"linux","tag":"{tag}"}}"#);
     let content = format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[]}}"#,
@@ -37,7 +37,13 @@ fn image_of(bench: &Bench, name: &str, tag: &str, created: &str) -> Digest {
 }
 
 /// An artifact about `subject`; the empty config is the one the image specification names.
-fn artifact(bench: &Bench, name: &str, tag: Option<&str>, kind: &str, subject: &Digest) -> Digest {
+pub(crate) fn artifact(
+    bench: &Bench,
+    name: &str,
+    tag: Option<&str>,
+    kind: &str,
+    subject: &Digest,
+) -> Digest {
     let payload = format!("{kind} of {subject}");
     let content = format!(
         r#"{{"schemaVersion":2,"mediaType":"{manifest}","artifactType":"application/{kind}","config":{config},"layers":[{layer}],"subject":{subject}}}"#,
@@ -59,22 +65,22 @@ fn artifact(bench: &Bench, name: &str, tag: Option<&str>, kind: &str, subject: &
 }
 
 /// The tag that stands in for the referrers API, or cosign's.
-fn digest_tag(subject: &Digest, suffix: &str) -> String {
+pub(crate) fn digest_tag(subject: &Digest, suffix: &str) -> String {
     format!("{}{suffix}", subject.to_string().replace(':', "-"))
 }
 
-fn tags(bench: &Bench, name: &str) -> BTreeSet<String> {
+pub(crate) fn tags(bench: &Bench, name: &str) -> BTreeSet<String> {
     let tree = Tree::open(&bench.tree()).unwrap();
     let index = tree.index(&name.parse().unwrap()).unwrap();
     index.tags().map(|(tag, _)| tag.to_string()).collect()
 }
 
-fn set(tags: &[&str]) -> BTreeSet<String> {
+pub(crate) fn set(tags: &[&str]) -> BTreeSet<String> {
     tags.iter().map(ToString::to_string).collect()
 }
 
 /// What the tree lists as belonging to `subject`.
-fn referrers(bench: &Bench, name: &str, subject: &Digest) -> BTreeSet<Digest> {
+pub(crate) fn referrers(bench: &Bench, name: &str, subject: &Digest) -> BTreeSet<Digest> {
     let catalog = Catalog::load(&Tree::open(&bench.tree()).unwrap(), None).unwrap();
     let name: RepoName = name.parse().unwrap();
     let repository = catalog.repository(&name).unwrap();
@@ -82,11 +88,11 @@ fn referrers(bench: &Bench, name: &str, subject: &Digest) -> BTreeSet<Digest> {
     ids.map(|id| catalog.blob(*id).digest).collect()
 }
 
-async fn run(options: Options) -> Report {
+pub(crate) async fn run(options: Options) -> Report {
     export::run(options).await.unwrap()
 }
 
-fn at(mut options: Options) -> Options {
+pub(crate) fn at(mut options: Options) -> Options {
     options.now = Some(NOW.parse().unwrap());
     options
 }
@@ -595,4 +601,192 @@ async fn the_report_of_an_image_names_what_is_skipped() {
     let why = image.error.as_deref().unwrap();
     assert!(why.contains("2026-06-15T11:00:00Z"), "{why}");
     assert_eq!(report.exit(), Exit::Fine);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_visible_no_later_than_any_tag_of_their_image() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    bench.registry.tag("a", "2", &image);
+    let signature = artifact(&bench, "a", None, "signature", &image);
+    // Longer than finished images wait for company.
+    let slow = Fault::Slow(Duration::from_millis(1500));
+    bench
+        .registry
+        .fail(&format!("/v2/a/manifests/{signature}"), slow);
+    let index = bench.tree().join("repos/a/index.json");
+    let watch = tokio::task::spawn_blocking(move || {
+        loop {
+            if let Ok(text) = fs::read_to_string(&index) {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let report = bench.export(&["/a"]).await;
+    bench.sound(&report);
+    assert_eq!(report.totals.exported, 3, "{report:#?}");
+    let first = watch.await.unwrap();
+    assert!(first.contains(&signature.to_string()), "{first}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_an_index_that_repeats_itself_is_known_in_time() {
+    let bench = Bench::new().await;
+    let mut below = image_of(&bench, "a", "0", "2026-06-01T00:00:00Z");
+    bench.registry.untag("a", "0");
+    for depth in 0..6 {
+        let tag = (depth == 5).then_some("1");
+        below = bench.registry.index("a", tag, &vec![(below, ""); 300]);
+    }
+    let mut options = at(bench.options(&["/a"]));
+    options.orders[0].selection.min_age = Some(Duration::from_secs(60));
+    let report = tokio::time::timeout(Duration::from_secs(60), run(options)).await;
+    bench.sound(&report.unwrap());
+    assert_eq!(tags(&bench, "a"), set(&["1"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_too_deep_by_its_longest_way_down() {
+    let bench = Bench::new().await;
+    let mut chain = vec![bench.registry.image("a", None, &[b"layer"])];
+    for _ in 0..20 {
+        let last = chain[chain.len() - 1];
+        chain.push(bench.registry.index("a", None, &[(last, "")]));
+    }
+    // Each of them is at depth one too.
+    for (tag, reversed) in [("1", false), ("2", true)] {
+        let mut children: Vec<_> = chain.iter().map(|digest| (*digest, "")).collect();
+        if reversed {
+            children.reverse();
+        }
+        bench.registry.index("a", Some(tag), &children);
+    }
+    let report = bench.export(&["/a"]).await;
+    assert_eq!(report.totals.failed, 2, "{report:#?}");
+    for image in report.failures() {
+        let error = image.error.as_deref().unwrap();
+        assert!(error.contains("nested more than"), "{error}");
+    }
+    let verified = mirror_tool::verify::run(&bench.tree()).unwrap();
+    assert_eq!(verified.damage, [], "{verified}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_a_layer_too_is_exported_with_all_it_has() {
+    let bench = Bench::new().await;
+    let inner = bench.registry.image("a", None, &[b"inner"]);
+    let content = bench.registry.content(&inner);
+    let outer = bench.registry.image("a", None, &[&content]);
+    let children = [(outer, "linux/amd64"), (inner, "linux/arm64")];
+    bench.registry.index("a", Some("1"), &children);
+    bench.sound(&bench.export(&["/a"]).await);
+    assert!(bench.holds(Algorithm::Sha256.digest(b"inner")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_gigabytes_of_manifests_is_refused_before_they_are_fetched() {
+    let bench = Bench::new().await;
+    let children: Vec<_> = (0..100_u8)
+        .map(|n| {
+            let digest = Algorithm::Sha256.digest(&[n]);
+            descriptor(MediaType::OCI_MANIFEST.as_str(), &digest, 4 << 20)
+        })
+        .collect();
+    let content = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
+        MediaType::OCI_INDEX,
+        children.join(",")
+    );
+    let index = MediaType::OCI_INDEX;
+    bench.registry.manifest("a", Some("1"), &index, content);
+    let report = bench.export(&["/a:1"]).await;
+    let error = only(&report).error.clone().unwrap();
+    assert!(error.contains("bytes of manifests"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_of_a_layout_do_not_share_a_tag() {
+    let bench = Bench::new().await;
+    let image = |name: &str| bench.registry.image(name, Some("1"), &[name.as_bytes()]);
+    let (fedora, debian) = (image("fedora"), image("debian"));
+    bench.sound(&bench.export(&["/fedora", "/debian"]).await);
+    let layout = bench.tree().join("repos/fedora");
+    let text = |name: &str| {
+        let index = bench.tree().join(format!("repos/{name}/index.json"));
+        let index: serde_json::Value = serde_json::from_slice(&fs::read(index).unwrap()).unwrap();
+        let mut entry = index["manifests"][0].clone();
+        entry["annotations"]["org.opencontainers.image.ref.name"] = format!("{name}:1").into();
+        entry.to_string()
+    };
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{},{}]}}"#,
+        text("fedora"),
+        text("debian")
+    );
+    let copy = bench.dir.path().join("both");
+    fs::create_dir_all(copy.join("blobs/sha256")).unwrap();
+    for name in ["fedora", "debian"] {
+        let blobs = bench.tree().join(format!("repos/{name}/blobs/sha256"));
+        for blob in fs::read_dir(blobs).unwrap() {
+            let blob = blob.unwrap();
+            fs::copy(
+                blob.path(),
+                copy.join("blobs/sha256").join(blob.file_name()),
+            )
+            .unwrap();
+        }
+    }
+    fs::write(copy.join("index.json"), index).unwrap();
+    fs::copy(layout.join("oci-layout"), copy.join("oci-layout")).unwrap();
+    let report = bench.export(&[&format!("oci:{}", copy.display())]).await;
+    assert_eq!((report.totals.exported, report.totals.failed), (1, 1));
+    let error = report.failures().next().unwrap().error.clone().unwrap();
+    assert!(error.contains("both:1"), "{error}");
+    assert!(bench.holds(fedora) && bench.holds(debian));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_choices_from_a_repository_cost_one_list_and_ages_no_second_question() {
+    let bench = Bench::new().await;
+    for (tag, created) in [
+        ("1.0", "2026-01-01T00:00:00Z"),
+        ("calm", "2026-02-01T00:00:00Z"),
+        ("loud", "2026-03-01T00:00:00Z"),
+    ] {
+        image_of(&bench, "a", tag, created);
+    }
+    let options = || {
+        let mut options = bench.options(&["/a", "/a"]);
+        options.orders[0].selection.tags = Some(Regex::new(r"^\d").unwrap());
+        options.orders[1].selection.tags = Some(Regex::new("^[a-z]").unwrap());
+        options.orders[1].selection.latest = Some(1.try_into().unwrap());
+        options.orders[1].dest_name = Some("named".parse().unwrap());
+        for order in &mut options.orders {
+            order.prune = true;
+            order.referrers = false;
+        }
+        options
+    };
+    bench.sound(&run(options()).await);
+    assert_eq!(tags(&bench, "named"), set(&["loud"]));
+    bench.registry.take_log();
+    let report = run(options()).await;
+    assert_eq!(report.totals.unchanged, 2, "{report:#?}");
+    assert_eq!(bench.registry.count("GET", "/tags/list"), 1);
+    assert_eq!(bench.registry.count("HEAD", "/1.0"), 1);
+    assert_eq!(bench.registry.count("HEAD", "/loud"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_over_what_is_no_tree_fails_as_the_real_one_does() {
+    let bench = Bench::new().await;
+    bench.registry.image("a", Some("1"), &[b"layer"]);
+    fs::write(bench.tree(), "no directory").unwrap();
+    for dry_run in [false, true] {
+        let mut options = bench.options(&["/a"]);
+        options.dry_run = dry_run;
+        assert!(export::run(options).await.is_err(), "{dry_run}");
+    }
 }

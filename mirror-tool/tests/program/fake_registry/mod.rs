@@ -339,6 +339,11 @@ impl FakeRegistry {
         self.state().tags.get_mut(name).unwrap().remove(tag);
     }
 
+    /// The bytes of a manifest.
+    pub(crate) fn content(&self, digest: &Digest) -> Bytes {
+        self.state().manifests[digest].1.clone()
+    }
+
     /// Takes a manifest away.
     pub(crate) fn delete(&self, digest: &Digest) {
         self.state().manifests.remove(digest);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use oci_mirror::error_chain::chain;
 use oci_mirror::registry::client::Options;
 use oci_mirror::registry::credentials::Credentials;
+use oci_mirror::registry::{MirrorUrl, Registry};
 
 use super::{ME, anonymous, login, many, name, options, tag, with};
 use crate::fake_registry::{Auth, FakeRegistry, Fault};
@@ -309,4 +310,21 @@ async fn a_token_service_gone_wrong_is_a_short_error_without_secrets() {
         }
     }
     assert_eq!(elsewhere.take_log(), [""; 0], "a login went elsewhere");
+}
+
+#[tokio::test]
+async fn a_stored_login_is_not_sent_to_a_mirror_by_plain_http() {
+    for (plain_http, sent) in [(false, 0), (true, 1)] {
+        let fake = FakeRegistry::start().await;
+        fake.set_auth(Auth::Basic("me", "secret"));
+        let blob = fake.blob(&b"blob"[..]);
+        let options = Options {
+            plain_http,
+            ..options()
+        };
+        let mirror: MirrorUrl = format!("http://{}/", fake.address).parse().unwrap();
+        let registry = Registry::mirror(&mirror, &options, Arc::new(login(&fake, ME))).unwrap();
+        let answer = registry.blob(&name("a"), &blob, 0).await;
+        assert_eq!((answer.is_ok(), fake.authorized()), (plain_http, sent));
+    }
 }

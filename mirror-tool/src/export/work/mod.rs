@@ -4,38 +4,41 @@
 //! what belongs to it. What of that fails is reported by itself; the image is exported all the same,
 //! as a source whose signature cannot be read still has the image.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod companions;
+mod kept;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Digest;
 use oci_mirror::manifest::Manifest;
-use oci_mirror::reference::Tag;
 use oci_mirror::tree::writer::Image;
 use oci_mirror::tree::{RepoDir, Tree};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::age;
-use super::belongings::{self, Belonging};
 use super::error::Error;
-use super::fetch::{self, Closure, Linked};
+use super::fetch::{self, Closure};
 use super::plan::Wanted;
+use super::present::{self, Linked};
 use super::progress::Progress;
-use super::publish::Queue;
+use super::publish::{MAX_ROUND, Queue};
 use super::report::{ImageReport, Status};
 use super::run::Options;
 use super::source::Origin;
 use super::transfer::{Transfers, blocking};
+use companions::{Companion, Shared};
 
-/// How far from an image something may be and still belong to it: the signature of an SBOM is at 2.
-const MAX_DISTANCE: usize = 4;
+pub(super) use kept::Kept;
 
-/// Most things that belong to one image.
-const MAX_BELONGINGS: usize = 2_000;
+/// Most images begun and not yet visible: two rounds of publishing, so that one can gather while the
+/// other is written.
+const MAX_BEGUN: usize = 2 * MAX_ROUND;
 
 /// Everything the images of a run share.
 pub(super) struct Work {
@@ -47,22 +50,13 @@ pub(super) struct Work {
     progress: Progress,
     now: Option<Timestamp>,
     kept: Mutex<HashMap<RepoDir, Kept>>,
-}
-
-/// What of a repository was found at its source in this run, and so is not to be removed.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    /// Tags named after a digest.
-    pub(super) tags: HashSet<Tag>,
-    /// What is asked for by digest.
-    pub(super) digests: HashSet<Digest>,
-    /// Whether something could not be looked at, so that there may be more.
-    pub(super) incomplete: bool,
+    shared: Mutex<HashMap<Shared, Arc<OnceCell<Option<Companion>>>>>,
 }
 
 /// How an image was found.
 struct Found {
-    report: ImageReport,
+    /// `None` if it is reported with another image that it belongs to.
+    report: Option<ImageReport>,
     /// To be published; `None` if it is visible, or not to be.
     image: Option<Image>,
     /// What others may belong to.
@@ -84,6 +78,7 @@ impl Work {
             progress: options.progress.clone(),
             now: options.now,
             kept: Mutex::default(),
+            shared: Mutex::default(),
         }
     }
 
@@ -94,12 +89,24 @@ impl Work {
         queue: Option<Queue>,
     ) -> Vec<ImageReport> {
         let mut tasks = JoinSet::new();
+        let mut reports = Vec::new();
         for image in wanted {
+            if tasks.len() >= MAX_BEGUN {
+                match tasks.join_next().await.transpose() {
+                    Ok(done) => reports.extend(done.into_iter().flatten()),
+                    Err(error) => {
+                        if let Ok(panic) = error.try_into_panic() {
+                            std::panic::resume_unwind(panic);
+                        }
+                    }
+                }
+            }
             let (work, queue) = (Arc::clone(self), queue.clone());
             tasks.spawn(async move { work.one(image, queue).await });
         }
         drop(queue);
-        tasks.join_all().await.into_iter().flatten().collect()
+        reports.extend(tasks.join_all().await.into_iter().flatten());
+        reports
     }
 
     /// Those of `orphans` that did not come along with an image.
@@ -123,7 +130,7 @@ impl Work {
         let found = tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Error::Stopped),
-            found = self.find(&wanted) => found,
+            found = self.in_turn(&wanted) => found,
         };
         let reports = match found {
             Ok(found) => self.publish(found, queue).await,
@@ -138,14 +145,21 @@ impl Work {
         reports
     }
 
+    /// Finds the image when it may be worked on; one that waits, before or after, takes little room.
+    async fn in_turn(&self, wanted: &Wanted) -> Result<Vec<Found>, Error> {
+        let _slot = self.slots.acquire().await.map_err(|_| Error::Stopped)?;
+        Box::pin(self.find(wanted)).await
+    }
+
     /// Finds the image and what belongs to it; the image itself comes last.
     async fn find(&self, wanted: &Wanted) -> Result<Vec<Found>, Error> {
-        let _slot = self.slots.acquire().await.map_err(|_| Error::Stopped)?;
         self.keep(wanted);
         let mut found = self.fetch(wanted).await?;
         let mut all = Vec::new();
-        if wanted.order.referrers && found.report.status != Status::Skipped {
+        if wanted.order.referrers {
             all = self.belongings(wanted, &found).await;
+        } else {
+            self.asked(&wanted.repo, &found.manifests, true);
         }
         if let (Some(image), Origin::Registry(source)) = (&mut found.image, &wanted.origin) {
             image.tag_referrers = source.has_referrers_api().map(|api| !api);
@@ -154,84 +168,11 @@ impl Work {
         Ok(all)
     }
 
-    /// Everything that belongs to an image, and to that again.
-    async fn belongings(&self, wanted: &Wanted, image: &Found) -> Vec<Found> {
-        let mut all = Vec::new();
-        // What the tree noted when it took an image from a source without the API saves a question per
-        // repository, as long as there is nothing new to be fetched.
-        let api = match &wanted.origin {
-            Origin::Registry(source) if image.image.is_none() => {
-                let noted = wanted.held.index().has_tag_referrers();
-                source.has_referrers_api().or(noted.then_some(false))
-            }
-            _ => None,
-        };
-        let mut subjects = image.manifests.clone();
-        for _ in 0..MAX_DISTANCE {
-            let listed = match self.listed(wanted, &subjects, api).await {
-                Ok(listed) => listed,
-                Err(error) => {
-                    self.missed(&wanted.repo);
-                    let mut report = ImageReport::from(wanted);
-                    report.source = format!("what belongs to {}", wanted.source);
-                    report.tag = None;
-                    let report = self.failure(report, &error);
-                    all.push(Found::unusable(report));
-                    break;
-                }
-            };
-            subjects.clear();
-            for (subject, Belonging { wish, tag }) in listed {
-                let belonging = wanted.belonging(wish, tag, subject);
-                // Two tags of one image share what belongs to it.
-                if !self.keep(&belonging) {
-                    continue;
-                }
-                match self.fetch(&belonging).await {
-                    Ok(found) => {
-                        subjects.extend(&found.manifests);
-                        all.push(found);
-                    }
-                    Err(error) => {
-                        self.missed(&belonging.repo);
-                        let report = self.failure(ImageReport::from(&belonging), &error);
-                        all.push(Found::unusable(report));
-                    }
-                }
-            }
-            if subjects.is_empty() {
-                break;
-            }
-        }
-        all
-    }
-
-    async fn listed(
-        &self,
-        wanted: &Wanted,
-        subjects: &[Digest],
-        api: Option<bool>,
-    ) -> Result<Vec<(Digest, Belonging)>, Error> {
-        let mut listed = belongings::find(subjects, &wanted.origin, api).await?;
-        let unwanted = wanted.order.selection.exclude_tags.as_ref();
-        listed.retain(|(_, belonging)| {
-            let named = belonging.tag.as_ref().zip(unwanted);
-            !named.is_some_and(|(tag, pattern)| pattern.is_match(tag.as_str()))
-        });
-        if listed.len() > MAX_BELONGINGS {
-            return Err(Error::TooManyBelongings {
-                count: listed.len(),
-                limit: MAX_BELONGINGS,
-            });
-        }
-        Ok(listed)
-    }
-
     async fn fetch(&self, wanted: &Wanted) -> Result<Found, Error> {
         let mut report = ImageReport::from(wanted);
         let platforms = wanted.platforms();
         if let Some(present) = wanted.present()
-            && wanted.origin.current(&wanted.wish).await? == Some(present.digest)
+            && Self::current(wanted).await? == Some(present.digest)
             && let Some(manifests) = self.has(wanted, present).await?
         {
             report.digest = Some(present.digest);
@@ -272,10 +213,18 @@ impl Work {
             tag_referrers: None,
         };
         Ok(Found {
-            report,
+            report: Some(report),
             image: Some(image),
             manifests,
         })
+    }
+
+    /// The digest the source has now, asked for once in a run.
+    async fn current(wanted: &Wanted) -> Result<Option<Digest>, Error> {
+        match wanted.current {
+            Some(known) => Ok(Some(known)),
+            None => wanted.origin.current(&wanted.wish).await,
+        }
     }
 
     /// Why the image must wait, if it must.
@@ -315,7 +264,7 @@ impl Work {
         };
         let platforms = wanted.platforms().to_vec();
         let (target, repo) = (target.clone(), wanted.repo.clone());
-        blocking(move || fetch::complete(&target, &repo, &platforms, &linked)).await
+        blocking(move || present::complete(&target, &repo, &platforms, &linked)).await
     }
 
     /// Makes all visible that was found, at once; what is complete is published even when the run is
@@ -325,7 +274,7 @@ impl Work {
         let mut images = Vec::new();
         for Found { report, image, .. } in found {
             images.extend(image);
-            reports.push(report);
+            reports.extend(report);
         }
         let Some(queue) = queue.filter(|_| !images.is_empty()) else {
             return reports;
@@ -350,32 +299,13 @@ impl Work {
         report.error = Some(error.chain());
         report
     }
-
-    /// Notes that the source has it; `false` if that is known already.
-    fn keep(&self, wanted: &Wanted) -> bool {
-        let mut kept = self.kept();
-        let kept = kept.entry(wanted.repo.clone()).or_default();
-        match (&wanted.tag, wanted.wish.digest()) {
-            (Some(tag), _) => kept.tags.insert(tag.clone()),
-            (None, Some(digest)) => kept.digests.insert(digest),
-            (None, None) => true,
-        }
-    }
-
-    fn missed(&self, repo: &RepoDir) {
-        self.kept().entry(repo.clone()).or_default().incomplete = true;
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<RepoDir, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Found {
     fn unchanged(mut report: ImageReport, manifests: Vec<Digest>) -> Self {
         report.status = Status::Unchanged;
         Self {
-            report,
+            report: Some(report),
             image: None,
             manifests,
         }
@@ -383,7 +313,7 @@ impl Found {
 
     fn unusable(report: ImageReport) -> Self {
         Self {
-            report,
+            report: Some(report),
             image: None,
             manifests: Vec::new(),
         }
