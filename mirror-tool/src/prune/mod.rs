@@ -86,7 +86,7 @@ fn records(tree: &Tree) -> Records {
         );
         Records::default()
     };
-    match unreferenced(tree) {
+    match unreferenced::read(tree) {
         Ok(None) => Records::default(),
         Ok(Some(bytes)) => Records::from_bytes(&bytes).unwrap_or_else(|error| torn(&error)),
         Err(error) => torn(&error),

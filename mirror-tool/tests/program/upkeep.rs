@@ -264,6 +264,31 @@ async fn what_is_needed_again_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_needed_between_two_prunes_has_its_whole_grace_again() {
+    let bench = Bench::new().await;
+    for layer in [&b"first"[..], b"second"] {
+        bench.registry.image("a", Some("1"), &[layer]);
+        bench.export(&["a"]).await;
+    }
+    assert_eq!(bench.prune(7 * DAY, Duration::ZERO).kept.files, 4);
+    // No prune sees that the first is needed again.
+    for layer in [&b"first"[..], b"second"] {
+        bench.registry.image("a", Some("1"), &[layer]);
+        bench.export(&["a"]).await;
+    }
+    let later = std::time::SystemTime::now() + 6 * DAY;
+    fs::File::options()
+        .append(true)
+        .open(bench.path(&TreePath::Index(repo("a"))))
+        .unwrap()
+        .set_modified(later)
+        .unwrap();
+    assert_eq!(bench.prune(7 * DAY, 8 * DAY).removed, []);
+    assert_eq!(bench.prune(7 * DAY, 14 * DAY).removed.len(), 4);
+    assert_eq!(bench.sound().unreferenced, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_in_the_place_of_what_was_remembered_is_started_over() {
     let bench = Bench::new().await;
     bench.registry.image("a", Some("1"), &[b"old"]);
