@@ -17,6 +17,7 @@ use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::registry::retry::Retry;
 use oci_mirror::tree::index::RepoIndex;
+use oci_mirror::tree::writer::{DIRTY, TEMPORARY};
 use oci_mirror::tree::{Catalog, RepoDir, Tree, TreePath, TreeWriter};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -600,6 +601,25 @@ async fn what_nobody_has_stays_damage_and_says_why() {
     for digest in [sha256(&large), manifest] {
         assert!(bench.path(&TreePath::Blob(digest)).exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_was_killed_at_its_end_is_finished_by_the_next() {
+    let (bench, ..) = sample().await;
+    let source = bench.registry();
+    let temporary = bench.tree().join(TEMPORARY);
+    fs::write(temporary.join(DIRTY), "").unwrap();
+    fs::write(temporary.join(".growing-killed"), "").unwrap();
+    fs::remove_file(bench.tree().join("DIRECTORY_SIZES.txt")).unwrap();
+    let at_work = TreeWriter::open(&bench.tree()).unwrap();
+    assert!(bench.repair(&[&source]).await.summary.interrupted);
+    drop(at_work);
+    fs::write(temporary.join(".growing-killed"), "").unwrap();
+    let report = bench.repair(&[&source]).await;
+    assert_eq!(report.damage, [], "{report}");
+    assert!(!report.summary.interrupted);
+    assert!(bench.tree().join("DIRECTORY_SIZES.txt").exists());
+    assert_eq!(fs::read_dir(temporary).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
