@@ -26,10 +26,10 @@ impl TreeWriter {
         }
         self.mark_dirty()?;
         let is_repository = |path: &&TreePath| matches!(path, TreePath::Index(_));
-        let repositories = steps.iter().flatten().filter(is_repository).count();
-        self.lower_totals(repositories, 0)?;
         let mut emptied = BTreeSet::new();
         for step in steps {
+            // Only now, since it takes a block: on a full disk the steps before have freed some.
+            self.lower_totals(step.iter().filter(is_repository).count(), 0)?;
             let mut touched = BTreeSet::new();
             for path in step {
                 let path = path.under(self.tree.root());
