@@ -66,7 +66,14 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut records = records(writer.tree());
     let mut survey = Survey::take(writer.tree(), &mut records, now.as_second())?;
     // Remembered first: to take away one name of a file makes its others look new.
-    writer.remember_unreferenced(&records.to_bytes())?;
+    match writer.remember_unreferenced(&records.to_bytes()) {
+        // Who prunes a full disk wants room on it, and what looks new is only kept for longer.
+        Err(error) if error.is_out_of_space() => {
+            let error = chain(&error);
+            warn!(error, "not remembering what is unneeded before it goes");
+        }
+        remembered => remembered?,
+    }
     let empty = std::mem::take(&mut survey.empty);
     let (expired, report) = sort_out(survey, options, now);
     writer.remove(&steps(&expired), &empty)?;
@@ -86,7 +93,7 @@ fn records(tree: &Tree) -> Records {
         );
         Records::default()
     };
-    match unreferenced(tree) {
+    match unreferenced::read(tree) {
         Ok(None) => Records::default(),
         Ok(Some(bytes)) => Records::from_bytes(&bytes).unwrap_or_else(|error| torn(&error)),
         Err(error) => torn(&error),

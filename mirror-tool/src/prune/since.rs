@@ -3,22 +3,12 @@
 //! A file's own times say only when it was last touched, and an index's when any of its tags last
 //! moved: in a repository that changes every day nothing would ever grow old. So the first run that finds
 //! something unneeded writes it down. Whoever is needed again is forgotten.
-//!
-//! One line each, seconds since 1970 and the path, between a first and a last line that prove it whole:
-//!
-//! ```text
-//! unreferenced 1
-//! 1767225600 blobs/sha256/ab/ab…
-//! end 1
-//! ```
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use oci_mirror::tree::TreePath;
-
-const FIRST_LINE: &str = "unreferenced 1";
-const LAST_WORD: &str = "end";
+use oci_mirror::tree::writer::unreferenced::{FIRST_LINE, LAST_WORD};
 
 /// Most lines remembered. Beyond, the youngest are forgotten: their files' times have to do.
 const MAX_LINES: usize = 1_000_000;

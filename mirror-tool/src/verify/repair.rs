@@ -49,15 +49,21 @@ pub struct RepairOptions {
     pub shutdown: CancellationToken,
 }
 
-/// Checks a tree, repairs what can be repaired, and checks again. A sound tree is left alone.
+/// Checks a tree, repairs what can be repaired, and checks again. A sound tree is left alone, unless a
+/// run was cut off in it: that may have been a repair, and its lists are still to be written.
 pub async fn run_and_repair(options: RepairOptions) -> anyhow::Result<Report> {
     let root = options.tree.clone();
     let before = blocking(move || super::run(&root)).await?;
-    if before.damage.is_empty() {
+    let is_sound = before.damage.is_empty();
+    if is_sound && !before.summary.interrupted {
         return Ok(before);
     }
     let root = options.tree.clone();
-    let writer = Arc::new(blocking(move || TreeWriter::open(&root)).await?);
+    let writer = match blocking(move || TreeWriter::open(&root)).await {
+        // Not cut off, but at work.
+        Err(writer::Error::Locked { .. }) if is_sound => return Ok(before),
+        writer => Arc::new(writer?),
+    };
     let credentials = Arc::new(options.credentials.clone());
     let mut sources = Vec::new();
     for source in &options.sources {

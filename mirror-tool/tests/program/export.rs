@@ -1182,10 +1182,10 @@ async fn the_first_signal_stops_cleanly() {
 }
 
 /// A small file system of its own, unmounted whatever happens.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: PathBuf, size: &str) -> Self {
+    pub(crate) fn mount(path: PathBuf, size: &str) -> Self {
         fs::create_dir_all(&path).unwrap();
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])

@@ -8,6 +8,7 @@
 
 mod bench;
 mod crash;
+mod disk;
 mod export;
 mod fake_registry;
 mod forward_proxy;

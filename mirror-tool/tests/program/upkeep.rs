@@ -17,6 +17,7 @@ use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::registry::retry::Retry;
 use oci_mirror::tree::index::RepoIndex;
+use oci_mirror::tree::writer::{DIRTY, TEMPORARY};
 use oci_mirror::tree::{Catalog, RepoDir, Tree, TreePath, TreeWriter};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -261,6 +262,31 @@ async fn what_is_needed_again_is_forgotten() {
         .unwrap();
     assert!(bench.path(&TreePath::Blob(held.digest)).exists());
     bench.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_needed_between_two_prunes_has_its_whole_grace_again() {
+    let bench = Bench::new().await;
+    for layer in [&b"first"[..], b"second"] {
+        bench.registry.image("a", Some("1"), &[layer]);
+        bench.export(&["a"]).await;
+    }
+    assert_eq!(bench.prune(7 * DAY, Duration::ZERO).kept.files, 4);
+    // No prune sees that the first is needed again.
+    for layer in [&b"first"[..], b"second"] {
+        bench.registry.image("a", Some("1"), &[layer]);
+        bench.export(&["a"]).await;
+    }
+    let later = std::time::SystemTime::now() + 6 * DAY;
+    fs::File::options()
+        .append(true)
+        .open(bench.path(&TreePath::Index(repo("a"))))
+        .unwrap()
+        .set_modified(later)
+        .unwrap();
+    assert_eq!(bench.prune(7 * DAY, 8 * DAY).removed, []);
+    assert_eq!(bench.prune(7 * DAY, 14 * DAY).removed.len(), 4);
+    assert_eq!(bench.sound().unreferenced, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -575,6 +601,25 @@ async fn what_nobody_has_stays_damage_and_says_why() {
     for digest in [sha256(&large), manifest] {
         assert!(bench.path(&TreePath::Blob(digest)).exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_was_killed_at_its_end_is_finished_by_the_next() {
+    let (bench, ..) = sample().await;
+    let source = bench.registry();
+    let temporary = bench.tree().join(TEMPORARY);
+    fs::write(temporary.join(DIRTY), "").unwrap();
+    fs::write(temporary.join(".growing-killed"), "").unwrap();
+    fs::remove_file(bench.tree().join("DIRECTORY_SIZES.txt")).unwrap();
+    let at_work = TreeWriter::open(&bench.tree()).unwrap();
+    assert!(bench.repair(&[&source]).await.summary.interrupted);
+    drop(at_work);
+    fs::write(temporary.join(".growing-killed"), "").unwrap();
+    let report = bench.repair(&[&source]).await;
+    assert_eq!(report.damage, [], "{report}");
+    assert!(!report.summary.interrupted);
+    assert!(bench.tree().join("DIRECTORY_SIZES.txt").exists());
+    assert_eq!(fs::read_dir(temporary).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

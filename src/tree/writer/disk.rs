@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempPath};
@@ -242,7 +242,11 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
         .ancestors()
         .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
         .collect();
-    fs::create_dir_all(path)?;
+    // Never more than that, even for a moment.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)?;
     for directory in missing {
         fs::set_permissions(directory, fs::Permissions::from_mode(mode))?;
     }

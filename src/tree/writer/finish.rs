@@ -81,11 +81,8 @@ impl TreeWriter {
         }
         // Also for a tree that was not: a reader may tell from it what to expect.
         self.mark_dirty()?;
-        self.put_in_place(next)?;
-        if let (Some(old), false) = (listed, is_listed) {
-            let path = TreePath::List(old.module.clone()).under(self.tree.root());
-            remove_if_there(&path)?;
-        }
+        let renamed = listed.filter(|_| !is_listed).map(|old| &old.module);
+        self.put_in_place(next, renamed)?;
         self.unmark_dirty()?;
         Ok(true)
     }
@@ -167,7 +164,9 @@ impl TreeWriter {
             .map_err(|source| Error::write(next.list.path(), source))
     }
 
-    fn put_in_place(&self, next: Next) -> Result<(), Error> {
+    /// Gives everything its name. The list of the name the tree had goes before the state that does not
+    /// name it: nobody would look for it afterwards.
+    fn put_in_place(&self, next: Next, renamed: Option<&Module>) -> Result<(), Error> {
         let state = self.prepared(&next.state.to_bytes())?;
         let target = |path: TreePath| path.under(self.tree.root());
         let root = BTreeSet::from([self.tree.root().to_owned()]);
@@ -176,6 +175,9 @@ impl TreeWriter {
         }
         if let Some(list) = next.state.list {
             persist(next.list, &target(TreePath::List(list.module)))?;
+        }
+        if let Some(module) = renamed {
+            remove_if_there(&target(TreePath::List(module.clone())))?;
         }
         self.sync_directories(&root)?;
         persist(state, &target(TreePath::State))?;

@@ -26,6 +26,7 @@ mod recover;
 mod removal;
 mod repair;
 mod survey;
+pub mod unreferenced;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -51,7 +52,6 @@ use disk::{Named, make_directory, rename};
 
 pub use blob::BlobWriter;
 pub use error::Error;
-pub use removal::unreferenced;
 
 /// Where files grow up. rsync's `--delay-updates` uses the same name, so mirrors already exclude it.
 pub const TEMPORARY: &str = ".~tmp~";
@@ -241,6 +241,7 @@ impl TreeWriter {
         }
         self.sync_directories(&touched)?;
 
+        self.forget_unreferenced(images)?;
         let mut updates: BTreeMap<&RepoDir, Vec<&Image>> = BTreeMap::new();
         for image in images {
             updates.entry(&image.repo).or_default().push(image);

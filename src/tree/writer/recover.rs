@@ -9,8 +9,8 @@ use std::path::Path;
 use tracing::{debug, warn};
 
 use super::disk::{PREFIX, sync_file_system};
-use super::removal::UNREFERENCED;
 use super::survey::Survey;
+use super::unreferenced::UNREFERENCED;
 use super::{DIRTY, Error, TEMPORARY, TreeWriter};
 
 impl TreeWriter {

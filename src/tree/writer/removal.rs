@@ -2,24 +2,16 @@
 //!
 //! [`TreeWriter::remove`] is told what goes, in steps. A step is durable before the next begins, so
 //! that roots go before leaves whatever the file system reorders: killed anywhere, nothing that is left
-//! names what is gone. What is unneeded, and since when, is remembered from run to run in a file that is
-//! private to the tree and no part of it.
+//! names what is gone.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::remember;
-use super::{Error, TEMPORARY, TreeWriter, lock};
+use super::{Error, TreeWriter, lock};
 use crate::tree::path::TreePath;
-use crate::tree::reader::Tree;
-
-/// In [`TEMPORARY`]: what is unneeded, and since when. Not litter, so it survives there.
-pub(super) const UNREFERENCED: &str = "unreferenced";
-
-/// Largest such file, in bytes: room for a million lines.
-const MAX_UNREFERENCED: u64 = 512 << 20;
 
 impl TreeWriter {
     /// Removes files, one step after the other, and then the directories that this leaves empty, with
@@ -34,10 +26,10 @@ impl TreeWriter {
         }
         self.mark_dirty()?;
         let is_repository = |path: &&TreePath| matches!(path, TreePath::Index(_));
-        let repositories = steps.iter().flatten().filter(is_repository).count();
-        self.lower_totals(repositories, 0)?;
         let mut emptied = BTreeSet::new();
         for step in steps {
+            // Only now, since it takes a block: on a full disk the steps before have freed some.
+            self.lower_totals(step.iter().filter(is_repository).count(), 0)?;
             let mut touched = BTreeSet::new();
             for path in step {
                 let path = path.under(self.tree.root());
@@ -50,23 +42,6 @@ impl TreeWriter {
         emptied.extend(empty.iter().map(|path| self.tree.root().join(path)));
         let touched = self.remove_empty(emptied)?;
         self.sync_remaining(&touched)
-    }
-
-    /// Remembers what is unneeded for the next run. A file that would not change is left alone.
-    pub fn remember_unreferenced(&self, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.temporary.join(UNREFERENCED);
-        let failed = |source| Error::write(&path, source);
-        if bytes.is_empty() {
-            return remove_file(&path);
-        }
-        if unreferenced(&self.tree).is_ok_and(|before| before.as_deref() == Some(bytes)) {
-            return Ok(());
-        }
-        let mut file = self.temporary_file()?;
-        file.write_all(bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        self.sync_directories(&BTreeSet::from([self.temporary.clone()]))
     }
 
     /// Removes those of `directories` that are empty, and the ones above that this leaves empty; returns
@@ -113,22 +88,8 @@ impl TreeWriter {
     }
 }
 
-/// What an earlier run remembered as unneeded, if any did; bounded.
-pub fn unreferenced(tree: &Tree) -> io::Result<Option<Vec<u8>>> {
-    let path = tree.root().join(TEMPORARY).join(UNREFERENCED);
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_UNREFERENCED + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_UNREFERENCED {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(Some(bytes))
-}
-
-fn remove_file(path: &Path) -> Result<(), Error> {
+/// Removes a file that may be gone already.
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(source)
             if !matches!(
@@ -178,7 +139,7 @@ mod tests {
         // The state has to be written anew.
         assert!(
             dir.path()
-                .join(TEMPORARY)
+                .join(super::super::TEMPORARY)
                 .join(super::super::DIRTY)
                 .exists()
         );
@@ -189,20 +150,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let writer = TreeWriter::open(dir.path()).unwrap();
         writer.remove(&[Vec::new()], &[]).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join(TEMPORARY)).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn what_is_remembered_survives_the_next_writer() {
-        let dir = tempfile::tempdir().unwrap();
-        let writer = TreeWriter::open(dir.path()).unwrap();
-        assert_eq!(unreferenced(writer.tree()).unwrap(), None);
-        writer.remember_unreferenced(b"something").unwrap();
-        drop(writer);
-        let writer = TreeWriter::open(dir.path()).unwrap();
-        let remembered = unreferenced(writer.tree()).unwrap();
-        assert_eq!(remembered.as_deref(), Some(&b"something"[..]));
-        writer.remember_unreferenced(b"").unwrap();
-        assert_eq!(unreferenced(writer.tree()).unwrap(), None);
+        assert_eq!(
+            fs::read_dir(dir.path().join(super::super::TEMPORARY))
+                .unwrap()
+                .count(),
+            0
+        );
     }
 }
