@@ -5,11 +5,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod contents;
 mod faults;
 mod geography;
 mod http;
 mod layering;
 mod metalinks;
 mod network;
+mod partial;
 mod pulls;
+mod removal;
 mod trees;
+mod upload;
