@@ -20,6 +20,7 @@
 pub mod blob_hash;
 pub mod catalog;
 pub mod index;
+pub mod linked;
 pub mod list;
 pub mod path;
 pub mod pieces;
