@@ -104,8 +104,9 @@ impl Upload {
     #[track_caller]
     pub(crate) fn delete(&self, digest: &str) {
         let url = format!("{}/manifests/{digest}", self.repository);
-        let answer = self.runtime.block_on(self.client.delete(url).send());
-        assert_eq!(answer.unwrap().status(), StatusCode::ACCEPTED, "{digest}");
+        let delete = async { self.client.delete(url).send().await.unwrap().status() };
+        let status = self.runtime.block_on(delete);
+        assert_eq!(status, StatusCode::ACCEPTED, "{digest}");
     }
 }
 
