@@ -8,6 +8,7 @@
 mod contents;
 mod faults;
 mod geography;
+mod held_line;
 mod http;
 mod layering;
 mod metalinks;

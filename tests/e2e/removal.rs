@@ -1,27 +1,27 @@
 //! What has left the source leaves the tree, beside a running front end and people who pull.
 
-use std::path::{Path, PathBuf};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use oci_mirror::digest::Digest;
 use serde_json::{Value, json};
 use support::peer::docker_registry::DockerRegistry;
-use support::peer::web_server::WebServer;
-use support::peer::{free_address, nginx, skopeo};
+use support::peer::skopeo;
 use support::process::run;
 use tempfile::TempDir;
 
+use crate::held_line::HeldLine;
 use crate::network::{FrontEnd, Tools, export, program};
 use crate::upload::{CONFIG, TAR, Upload, config, image, small_image};
 
-/// A registry with images of large layers, the tree made of it, a front end, and a slow line to that.
+/// A registry, the tree made of it, and a front end.
 struct Published {
-    directory: TempDir,
-    _registry: DockerRegistry,
     upload: Upload,
-    source: String,
     front_end: FrontEnd,
-    slow: WebServer,
+    _registry: DockerRegistry,
+    source: String,
+    directory: TempDir,
 }
 
 impl Published {
@@ -34,14 +34,12 @@ impl Published {
         small_image(&upload, "first", b"first");
         export(&tree, std::slice::from_ref(&source));
         let front_end = FrontEnd::start(Tools::new(&tree, directory.path()));
-        let slow = slow_line(&front_end, &directory.path().join("slow"));
         Self {
-            directory,
-            _registry: registry,
             upload,
-            source,
             front_end,
-            slow,
+            _registry: registry,
+            source,
+            directory,
         }
     }
 
@@ -79,53 +77,32 @@ impl Published {
         self.front_end.get(path, &[]).status == 200
     }
 
-    /// Runs `change` while skopeo pulls over the slow line, after it has begun to load layers and
-    /// before it has them all; how the pull ended.
+    /// Runs `change` while skopeo is in the middle of the first layer of an image; how its pull ended.
     fn while_pulling(&self, image: &str, change: impl FnOnce()) -> anyhow::Result<()> {
-        let address = self.slow.address();
-        let source = format!("docker://{address}/{image}");
+        let line = HeldLine::to(&self.front_end.address, LAYER / 2);
+        let source = format!("docker://{}/{image}", line.address());
         let copy = self.directory.path().join("copy");
         let copy = format!("dir:{}", copy.display());
         std::thread::scope(|scope| {
             let pull = scope.spawn(|| skopeo::copy(&["--preserve-digests"], &source, &copy));
-            let has_begun = || {
-                let requests = self.slow.requests().unwrap_or_default();
-                requests.iter().any(|line| line.contains("/blobs/"))
-            };
-            wait(has_begun);
-            assert!(!pull.is_finished());
-            change();
-            assert!(!pull.is_finished(), "the pull was over before the change");
-            pull.join().unwrap().map(drop)
+            line.wait();
+            let changed = catch_unwind(AssertUnwindSafe(change));
+            line.release();
+            let pulled = pull.join().unwrap();
+            changed.unwrap_or_else(|panic| resume_unwind(panic));
+            pulled.map(drop)
         })
     }
 }
 
-/// nginx before a front end, as many run it, but with a line that takes seconds for a layer.
-fn slow_line(front_end: &FrontEnd, state: &Path) -> WebServer {
-    let address = free_address().unwrap();
-    let site = format!(
-        "server {{
-            listen {address};
-            location / {{
-                proxy_pass http://{};
-                proxy_set_header Host $http_host;
-                proxy_max_temp_file_size 0;
-                limit_rate 300k;
-            }}
-        }}",
-        front_end.address
-    );
-    nginx::start_site(&site, address, state).unwrap()
-}
+/// The size of a layer: no buffer on the way takes a large part of it.
+const LAYER: usize = 4 << 20;
 
-/// Uploads an image that the slow line takes some seconds for: skopeo loads six layers at once, so the
-/// last ones are asked for only when the first have come.
+/// Uploads an image of layers that skopeo loads one after the other.
 fn large_image(upload: &Upload, tag: &str, salt: u8) -> Value {
     let mut layers = Vec::new();
     let mut diff_ids: Vec<Digest> = Vec::new();
-    for number in 0..9_u8 {
-        // Not to be compressed away on the line.
+    for number in 0..3_u8 {
         let mut state = u32::from(salt) * 1000 + u32::from(number) + 1;
         let noise = std::iter::repeat_with(|| {
             state ^= state << 13;
@@ -133,7 +110,7 @@ fn large_image(upload: &Upload, tag: &str, salt: u8) -> Value {
             state ^= state << 5;
             state.to_le_bytes()
         });
-        let noise: Vec<u8> = noise.take(150_000).flatten().collect();
+        let noise: Vec<u8> = noise.take(LAYER / 4).flatten().collect();
         let bytes = crate::upload::layer(&[(&format!("layer{number}"), &noise)]);
         let descriptor = upload.blob(TAR, bytes);
         diff_ids.push(descriptor["digest"].as_str().unwrap().parse().unwrap());
