@@ -7,10 +7,12 @@
 
 mod contents;
 mod faults;
+mod follower;
 mod geography;
 mod held_line;
 mod http;
 mod layering;
+mod lists;
 mod metalinks;
 mod network;
 mod partial;
