@@ -18,5 +18,7 @@ mod network;
 mod partial;
 mod pulls;
 mod removal;
+mod repairs;
 mod trees;
 mod upload;
+mod wire;
