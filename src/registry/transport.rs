@@ -58,8 +58,8 @@ pub(super) fn client(
         .no_zstd()
         .no_deflate()
         .tls_danger_accept_invalid_certs(options.insecure_skip_tls_verify);
-    if let Some(pem) = &options.tls_ca {
-        builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
+    if let Some(authorities) = &options.tls_ca {
+        builder = builder.tls_certs_merge(authorities.certificates());
     }
     // reqwest takes the `*` for names only, and would still ask a proxy for addresses.
     let exceptions = ["NO_PROXY", "no_proxy"].map(std::env::var);
