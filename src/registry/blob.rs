@@ -124,7 +124,7 @@ impl BlobStream {
         let chunk = chunk.map_err(|error| Error::Request {
             registry: self.registry.clone(),
             subject: self.subject.clone(),
-            hint: false,
+            hint: None,
             source: error.without_url(),
         })?;
         self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);

@@ -4,9 +4,9 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use url::Url;
 
+use super::authorities::Authorities;
 use super::credentials::Credentials;
 use super::error::Error;
 use super::hub;
@@ -23,8 +23,8 @@ use crate::reference::RegistryHost;
 pub struct Options {
     /// Use `http://`.
     pub plain_http: bool,
-    /// Certificates, in PEM, of authorities to trust beside the system's.
-    pub tls_ca: Option<Bytes>,
+    /// Authorities to trust beside the system's.
+    pub tls_ca: Option<Authorities>,
     /// Accept any certificate.
     pub insecure_skip_tls_verify: bool,
     /// How long a connection may take to be made.

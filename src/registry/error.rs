@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::credentials;
+use super::{credentials, transport};
 use crate::digest::Digest;
 use crate::manifest;
 use crate::reference::{Reference, RegistryHost, RepoName};
@@ -50,6 +50,27 @@ impl fmt::Display for Subject {
     }
 }
 
+/// What may help where no connection came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// Nobody answered TLS.
+    PlainHttp,
+    /// Somebody answered, but what he said or showed is no good.
+    Certificate,
+}
+
+impl Hint {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::PlainHttp => "; if it speaks plain HTTP, add --plain-http",
+            Self::Certificate => {
+                "; if it speaks plain HTTP, add --plain-http, if it has a certificate of your own \
+                 authority, --tls-ca"
+            }
+        }
+    }
+}
+
 /// Why a question to a registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -62,14 +83,14 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No answer, or one that broke off.
-    #[error("cannot get {subject} from {registry}{}", if *.hint { "; if it speaks plain HTTP, add --plain-http" } else { "" })]
+    #[error("cannot get {subject} from {registry}{}", .hint.map_or("", Hint::text))]
     Request {
         /// The registry.
         registry: RegistryHost,
         /// What was asked for.
         subject: Subject,
-        /// Whether plain HTTP is worth a try.
-        hint: bool,
+        /// What may help.
+        hint: Option<Hint>,
         /// What the client said.
         source: reqwest::Error,
     },
@@ -244,7 +265,7 @@ impl Error {
     /// A login that failed is not asked for again: the token service has been asked often enough.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Request { source, .. } => !source.is_redirect() && !source.is_builder(),
+            Self::Request { source, .. } => transport::is_temporary(source),
             Self::Status { status, .. } => is_temporary(*status),
             Self::TooSlow { .. } => true,
             _ => false,

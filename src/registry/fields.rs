@@ -11,17 +11,10 @@ use crate::media_type::MediaType;
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// The full list, always: without it distribution 2.8 rewrites manifests to schema 1, and answers 404
-/// for what it cannot rewrite.
+/// for what it cannot rewrite. On one line, since there are proxies that pass on one line of a name.
 pub(super) fn accept_manifests() -> HeaderMap {
-    MediaType::MANIFESTS
-        .iter()
-        .map(|media_type| (header::ACCEPT, from_text(media_type.as_str())))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .fold(HeaderMap::new(), |mut headers, (name, value)| {
-            headers.append(name, value);
-            headers
-        })
+    let types = MediaType::MANIFESTS.map(|media_type| media_type.to_string());
+    HeaderMap::from_iter([(header::ACCEPT, from_text(&types.join(", ")))])
 }
 
 pub(super) fn from_text(text: &str) -> HeaderValue {
@@ -108,8 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn manifests_are_asked_for_by_all_four_types() {
-        assert_eq!(accept_manifests().get_all(header::ACCEPT).iter().count(), 4);
+    fn manifests_are_asked_for_by_all_four_types_on_one_line() {
+        let headers = accept_manifests();
+        let lines: Vec<_> = headers.get_all(header::ACCEPT).iter().collect();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].to_str().unwrap().split(", ").count(), 4);
     }
 
     #[test]

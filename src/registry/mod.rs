@@ -14,6 +14,7 @@
 //!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
+pub mod authorities;
 pub mod blob;
 pub mod challenge;
 pub mod client;

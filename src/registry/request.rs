@@ -6,7 +6,7 @@ use url::Url;
 
 use super::client::Registry;
 use super::envelope;
-use super::error::{Error, Subject, is_temporary};
+use super::error::{Error, Hint, Subject, is_temporary};
 use super::fields::retry_after;
 use super::hub;
 use super::login::Pass;
@@ -193,11 +193,17 @@ impl Registry {
     }
 
     fn broken(&self, error: reqwest::Error, subject: &Subject) -> Error {
+        // Registries that speak plain HTTP have a port in their name, as good as always.
+        let has_port = self.base.scheme() == "https" && self.base.port().is_some();
+        let hint = if transport::is_tls_refused(&error) {
+            Some(Hint::Certificate)
+        } else {
+            (error.is_connect() && has_port).then_some(Hint::PlainHttp)
+        };
         Error::Request {
             registry: self.host.clone(),
             subject: subject.clone(),
-            // Registries that speak plain HTTP have a port in their name, as good as always.
-            hint: error.is_connect() && self.base.scheme() == "https" && self.base.port().is_some(),
+            hint,
             source: error.without_url(),
         }
     }

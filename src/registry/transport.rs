@@ -4,6 +4,9 @@
 //! `ALL_PROXY` and `NO_PROXY`, in capitals or not. Entries of the latter are names, which stand for those below
 //! them too, addresses, networks, or `*`; ports are not looked at.
 
+use std::error::Error as _;
+use std::io;
+use std::iter::successors;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -58,8 +61,8 @@ pub(super) fn client(
         .no_zstd()
         .no_deflate()
         .tls_danger_accept_invalid_certs(options.insecure_skip_tls_verify);
-    if let Some(pem) = &options.tls_ca {
-        builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
+    if let Some(authorities) = &options.tls_ca {
+        builder = builder.tls_certs_merge(authorities.certificates());
     }
     // reqwest takes the `*` for names only, and would still ask a proxy for addresses.
     let exceptions = ["NO_PROXY", "no_proxy"].map(std::env::var);
@@ -72,6 +75,25 @@ pub(super) fn client(
         builder = builder.no_proxy();
     }
     builder.build()
+}
+
+/// Whether the same request may end better later. A certificate that is refused stays so.
+pub(super) fn is_temporary(error: &reqwest::Error) -> bool {
+    !error.is_redirect() && !error.is_builder() && !is_tls_refused(error)
+}
+
+/// Whether no connection came about because of what the peer said or showed at its start: its
+/// certificate, or something that is not TLS at all.
+pub(super) fn is_tls_refused(error: &reqwest::Error) -> bool {
+    let causes = successors(error.source(), |error| (*error).source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    error.is_connect() && causes.any(is_invalid_data)
+}
+
+/// An I/O error that wraps another does not name it as its source.
+fn is_invalid_data(error: &io::Error) -> bool {
+    let wrapped = error.get_ref().and_then(|it| it.downcast_ref());
+    error.kind() == io::ErrorKind::InvalidData || wrapped.is_some_and(is_invalid_data)
 }
 
 /// Whether a list of exceptions from the proxy leaves nothing to it.

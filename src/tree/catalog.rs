@@ -4,12 +4,17 @@
 //! manifest never changes either, the next catalog takes over what the previous one has parsed, so a
 //! reload costs the new images only. Blobs are numbered densely: [`BlobId`] is the row of tables kept
 //! beside a catalog, such as which mirror holds what.
+//!
+//! A repository can be asked by digest for all it links, until a prune takes the links away: a tag that
+//! moves must not break the pulls that are under way. Tags and referrers are what its index says.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::linked;
+use super::path::RepoDir;
 use super::reader::{Error, Tree};
 use super::state::State;
 use crate::descriptor::Descriptor;
@@ -113,7 +118,7 @@ impl Repository {
         Some(self.tags[position].1)
     }
 
-    /// All the repository reaches, sorted by number.
+    /// All the repository reaches or still links, sorted by number.
     pub fn members(&self) -> &[BlobId] {
         &self.members
     }
@@ -232,7 +237,7 @@ impl Catalog {
         self.by_digest.get(digest).copied()
     }
 
-    /// The number of a blob that `repository` reaches.
+    /// The number of a blob that `repository` reaches or still links.
     pub fn member(&self, repository: &Repository, digest: &Digest) -> Option<BlobId> {
         let id = self.id(digest)?;
         repository.members.binary_search(&id).ok().map(|_| id)
@@ -285,7 +290,7 @@ impl<'a> Loader<'a> {
         for repo in self.tree.repositories()? {
             match self.tree.index(&repo) {
                 Ok(index) => {
-                    let repository = self.repository(repo.name(), &index);
+                    let repository = self.repository(&repo, &index);
                     repositories.insert(repo.name().clone(), repository);
                 }
                 Err(error) => self.damage.push((repo.name().clone(), error)),
@@ -301,7 +306,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn repository(&mut self, name: &RepoName, index: &super::index::RepoIndex) -> Repository {
+    fn repository(&mut self, repo: &RepoDir, index: &super::index::RepoIndex) -> Repository {
+        let (name, known_damage) = (repo.name(), self.damage.len());
         let mut reached = Reached::default();
         let mut sound = HashSet::new();
         for entry in index.entries() {
@@ -326,17 +332,22 @@ impl<'a> Loader<'a> {
             .map(|(tag, entry)| (tag, self.by_digest[&entry.digest]))
             .collect();
         tags.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let mut members: Vec<BlobId> = reached.members.into_iter().collect();
-        members.sort_unstable();
-        let mut absent: Vec<Digest> = reached.absent.into_iter().collect();
-        absent.sort_unstable();
         let mut referrers: HashMap<Digest, Vec<BlobId>> = HashMap::new();
-        for &id in &members {
+        for &id in &reached.members {
             let manifest = self.blobs[id.index()].manifest.as_ref();
             if let Some(referrer) = manifest.and_then(|manifest| manifest.referrer()) {
                 referrers.entry(referrer.subject).or_default().push(id);
             }
         }
+        referrers.values_mut().for_each(|ids| ids.sort_unstable());
+        // What is damaged would come back as a blob.
+        if self.damage.len() == known_damage {
+            self.linger(repo, &mut reached);
+        }
+        let mut members: Vec<BlobId> = reached.members.into_iter().collect();
+        members.sort_unstable();
+        let mut absent: Vec<Digest> = reached.absent.into_iter().collect();
+        absent.sort_unstable();
         Repository {
             tags,
             members,
@@ -344,6 +355,40 @@ impl<'a> Loader<'a> {
             referrers,
             declared: reached.declared,
         }
+    }
+
+    /// Enters what the repository still links although its index no longer leads there. Nobody relies on
+    /// it being complete, so what cannot be read is passed over.
+    fn linger(&mut self, repo: &RepoDir, reached: &mut Reached) {
+        let digests = linked::digests(repo, self.tree).unwrap_or_default();
+        for digest in digests {
+            let known = self.by_digest.get(&digest).copied();
+            reached
+                .members
+                .extend(known.or_else(|| self.lingering(digest)));
+        }
+    }
+
+    fn lingering(&mut self, digest: Digest) -> Option<BlobId> {
+        let known = self.previous.and_then(|previous| {
+            let blob = previous.blob(previous.id(&digest)?);
+            Some((blob.size, blob.manifest.clone()))
+        });
+        let (size, manifest) = match known {
+            Some(known) => known,
+            None => {
+                let size = self.tree.blob_size(&digest).ok()??;
+                let manifest = linked::manifest(&digest, self.tree);
+                (
+                    size,
+                    manifest.map(|manifest| Arc::new(self.entry(&manifest))),
+                )
+            }
+        };
+        if manifest.as_ref().is_some_and(|it| it.bytes.is_some()) {
+            self.budget = self.budget.saturating_sub(size);
+        }
+        Some(self.enter(digest, size, manifest))
     }
 
     /// Enters a manifest and all below it; `false` if the tree does not hold it.
@@ -462,6 +507,7 @@ fn slim(descriptor: &Descriptor) -> Descriptor {
 mod tests {
     use super::*;
     use crate::digest::Algorithm;
+    use crate::tree::TreePath;
     use crate::tree::writer::{Image, TreeWriter};
 
     /// Publishes an image of one layer and returns its manifest's descriptor.
@@ -520,6 +566,37 @@ mod tests {
     }
 
     #[test]
+    fn what_a_tag_has_left_is_known_by_digest_until_its_link_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(dir.path()).unwrap();
+        let old = publish(&writer, "a", "1", b"old");
+        let layer = Algorithm::Sha256.digest(b"old");
+        publish(&writer, "b", "1", b"other");
+        writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let before = Catalog::load(writer.tree(), None).unwrap();
+        let new = publish(&writer, "a", "1", b"new");
+        writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let holds = |catalog: &Catalog, name: &str, digest: Digest| {
+            let repository = catalog.repository(&name.parse().unwrap()).unwrap();
+            let manifest = catalog.manifest_id(repository, &Reference::Digest(digest));
+            let tag = repository.tag(&"1".parse().unwrap()).unwrap();
+            assert!(name != "a" || catalog.blob(tag).digest == new.digest);
+            let as_blob = catalog.member(repository, &digest).is_some();
+            (as_blob, manifest.is_some())
+        };
+        for previous in [None, Some(&before)] {
+            let catalog = Catalog::load(writer.tree(), previous).unwrap();
+            assert_eq!(holds(&catalog, "a", old.digest), (true, true));
+            assert_eq!(holds(&catalog, "a", layer), (true, false));
+            assert_eq!(holds(&catalog, "b", old.digest), (false, false));
+        }
+        let link = TreePath::Link("a".parse().unwrap(), old.digest);
+        std::fs::remove_file(link.under(dir.path())).unwrap();
+        let catalog = Catalog::load(writer.tree(), Some(&before)).unwrap();
+        assert_eq!(holds(&catalog, "a", old.digest), (false, false));
+    }
+
+    #[test]
     fn what_another_repository_declares_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();
         let writer = TreeWriter::open(dir.path()).unwrap();
@@ -574,11 +651,7 @@ mod tests {
         let bad = publish(&writer, "a", "1", b"one");
         publish(&writer, "a", "2", b"two");
         writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
-        std::fs::write(
-            super::super::TreePath::Blob(bad.digest).under(dir.path()),
-            "nonsense",
-        )
-        .unwrap();
+        std::fs::write(TreePath::Blob(bad.digest).under(dir.path()), "nonsense").unwrap();
         assert!(matches!(
             Catalog::load(writer.tree(), None),
             Err(Error::Manifest { .. })
@@ -600,7 +673,7 @@ mod tests {
         let one = publish(&writer, "a", "1", b"one");
         writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
         let first = Catalog::load(writer.tree(), None).unwrap();
-        std::fs::remove_file(super::super::TreePath::Blob(one.digest).under(dir.path())).unwrap();
+        std::fs::remove_file(TreePath::Blob(one.digest).under(dir.path())).unwrap();
         assert!(Catalog::load(writer.tree(), Some(&first)).is_ok());
         assert!(matches!(
             Catalog::load(writer.tree(), None),

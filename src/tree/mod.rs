@@ -21,6 +21,7 @@ pub mod blob_hash;
 pub mod catalog;
 pub mod index;
 pub mod lane;
+pub mod linked;
 pub mod list;
 pub mod path;
 pub mod pieces;

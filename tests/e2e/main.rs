@@ -5,11 +5,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod contents;
 mod faults;
+mod follower;
 mod geography;
+mod held_line;
 mod http;
 mod layering;
+mod lists;
 mod metalinks;
 mod network;
+mod partial;
 mod pulls;
+mod removal;
+mod repairs;
 mod trees;
+mod upload;
+mod wire;

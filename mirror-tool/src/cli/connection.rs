@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use clap::Args;
+use oci_mirror::registry::authorities::Authorities;
 use oci_mirror::registry::client;
 use oci_mirror::registry::credentials::Credentials;
 use oci_mirror::registry::retry::Retry;
@@ -50,7 +50,8 @@ impl Connection {
 }
 
 /// Reads a file of certificates.
-pub(super) fn read(path: &Path) -> anyhow::Result<Bytes> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Authorities> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(bytes.into())
+    Authorities::from_pem(&bytes)
+        .with_context(|| format!("cannot use the authorities of {}", path.display()))
 }

@@ -228,7 +228,7 @@ pub(super) enum Error {
 impl Advice for Error {
     fn is_retryable(&self) -> bool {
         match self {
-            Self::Request { source, .. } => !source.is_redirect() && !source.is_builder(),
+            Self::Request { source, .. } => transport::is_temporary(source),
             Self::TooSlow { .. } => true,
             Self::Refused { status, .. } => is_temporary(*status),
             _ => false,

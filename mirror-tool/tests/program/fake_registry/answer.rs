@@ -147,7 +147,8 @@ fn manifest(
         .headers()
         .get_all(header::ACCEPT)
         .iter()
-        .map(|value| value.to_str().unwrap().to_owned())
+        .flat_map(|value| value.to_str().unwrap().split(", "))
+        .map(str::to_owned)
         .collect::<Vec<_>>();
     match found {
         Some((digest, (media_type, content))) if accepted.contains(&media_type.to_string()) => {

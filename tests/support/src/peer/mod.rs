@@ -9,6 +9,7 @@
 
 pub mod apache;
 pub mod aria2;
+pub mod authority;
 pub mod containerd;
 pub mod docker_registry;
 pub mod dockerd;
@@ -16,6 +17,7 @@ pub mod nginx;
 pub mod podman;
 pub mod rsyncd;
 pub mod skopeo;
+pub mod tinyproxy;
 pub mod web_server;
 
 use std::fs;
