@@ -564,6 +564,19 @@ async fn the_program_reads_its_sources_from_a_file() {
     assert!(error.contains("max-concurent"), "{error}");
 }
 
+/// The first index that `a` gets.
+fn first_index(bench: &Bench) -> tokio::task::JoinHandle<String> {
+    let index = bench.tree().join("repos/a/index.json");
+    tokio::task::spawn_blocking(move || {
+        loop {
+            if let Ok(text) = fs::read_to_string(&index) {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures_are_visible_no_later_than_their_image() {
     let bench = Bench::new().await;
@@ -574,15 +587,7 @@ async fn signatures_are_visible_no_later_than_their_image() {
     bench
         .registry
         .fail(&format!("/v2/a/manifests/{signature}"), slow);
-    let index = bench.tree().join("repos/a/index.json");
-    let watch = tokio::task::spawn_blocking(move || {
-        loop {
-            if let Ok(text) = fs::read_to_string(&index) {
-                return text;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
+    let watch = first_index(&bench);
     bench.sound(&bench.export(&["/a:1"]).await);
     let first = watch.await.unwrap();
     assert!(first.contains(&signature.to_string()), "{first}");
@@ -615,15 +620,7 @@ async fn signatures_are_visible_no_later_than_any_tag_of_their_image() {
     bench
         .registry
         .fail(&format!("/v2/a/manifests/{signature}"), slow);
-    let index = bench.tree().join("repos/a/index.json");
-    let watch = tokio::task::spawn_blocking(move || {
-        loop {
-            if let Ok(text) = fs::read_to_string(&index) {
-                return text;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
+    let watch = first_index(&bench);
     let report = bench.export(&["/a"]).await;
     bench.sound(&report);
     assert_eq!(report.totals.exported, 3, "{report:#?}");
@@ -789,4 +786,25 @@ async fn a_dry_run_over_what_is_no_tree_fails_as_the_real_one_does() {
         options.dry_run = dry_run;
         assert!(export::run(options).await.is_err(), "{dry_run}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_registries_fill_a_repository_each_with_its_own_kind_of_signatures() {
+    let (bench, other) = (Bench::new().await, Bench::new().await);
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    // The same image under another tag, signed in the way of a registry without the API.
+    other.registry.image("a", Some("1"), &[b"layer"]);
+    other.registry.tag("a", "2", &image);
+    other.registry.untag("a", "1");
+    let signature = digest_tag(&image, ".sig");
+    for registry in [&bench.registry, &other.registry] {
+        registry.image("a", Some(&signature), &[b"signature"]);
+    }
+    let second = format!("{}/a", other.registry.address);
+    bench.sound(&bench.export(&["/a", &second]).await);
+    assert_eq!(tags(&bench, "a"), set(&["1", "2", &signature]));
+    let late = artifact(&bench, "a", None, "late", &image);
+    bench.sound(&bench.export(&["/a", &second]).await);
+    assert_eq!(referrers(&bench, "a", &image), [late].into());
 }
