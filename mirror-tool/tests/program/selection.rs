@@ -624,6 +624,9 @@ async fn signatures_are_visible_no_later_than_any_tag_of_their_image() {
     let report = bench.export(&["/a"]).await;
     bench.sound(&report);
     assert_eq!(report.totals.exported, 3, "{report:#?}");
+    // Nor is the source asked twice what belongs to one manifest.
+    let questions = format!("/referrers/{image}");
+    assert_eq!(bench.registry.count("GET", &questions), 1);
     let first = watch.await.unwrap();
     assert!(first.contains(&signature.to_string()), "{first}");
 }
