@@ -8,7 +8,7 @@
 //! [referrers API]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_mirror::descriptor::Descriptor;
@@ -30,6 +30,10 @@ const PARALLEL: usize = 8;
 
 /// Most things that belong to one image, directly or to one another.
 pub(super) const MAX_BELONGINGS: usize = 2_000;
+
+const TOO_MANY: Error = Error::TooManyBelongings {
+    limit: MAX_BELONGINGS,
+};
 
 /// What cosign and the fallback of the referrers API append to `sha256-<hex>`.
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
@@ -67,6 +71,8 @@ pub(crate) struct Repository {
     tags: OnceCell<Arc<[Tag]>>,
     digest_tags: OnceCell<Option<DigestTags>>,
     referrers_api: OnceCell<bool>,
+    /// What belongs to manifests, by them, with and without the API: tags share manifests.
+    found: Mutex<HashMap<(Digest, bool), Arc<OnceCell<Vec<Belonging>>>>>,
 }
 
 /// The tags that are named after a digest, by it.
@@ -80,6 +86,7 @@ impl Repository {
             tags: OnceCell::new(),
             digest_tags: OnceCell::new(),
             referrers_api: OnceCell::new(),
+            found: Mutex::default(),
         }
     }
 
@@ -94,8 +101,18 @@ impl Repository {
         self.referrers_api.get().copied()
     }
 
-    /// What belongs to `subject`; `api` as for [`find`].
+    /// What belongs to `subject`, asked for once in a run; `api` as for [`find`].
     async fn find(&self, subject: &Digest, api: Option<bool>) -> Result<Vec<Belonging>, Error> {
+        let known = {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let asks = api != Some(false);
+            Arc::clone(found.entry((*subject, asks)).or_default())
+        };
+        let found = known.get_or_try_init(|| self.ask(subject, api)).await?;
+        Ok(found.clone())
+    }
+
+    async fn ask(&self, subject: &Digest, api: Option<bool>) -> Result<Vec<Belonging>, Error> {
         let mut listed = None;
         let api = match api {
             Some(known) => known,
@@ -122,7 +139,10 @@ impl Repository {
             }
             None => found.extend(self.guess(subject).await?),
         }
-        Ok(found)
+        match found.len() {
+            0..=MAX_BELONGINGS => Ok(found),
+            _ => Err(TOO_MANY),
+        }
     }
 
     /// `None` if the registry does not list tags.
@@ -167,12 +187,9 @@ pub(super) async fn find(
     api: Option<bool>,
     most: usize,
 ) -> Result<Vec<(Digest, Belonging)>, Error> {
-    let too_many = Error::TooManyBelongings {
-        limit: MAX_BELONGINGS,
-    };
     // As many as an image may have; here they may be those of many manifests.
     if subjects.len() > MAX_MANIFESTS {
-        return Err(too_many);
+        return Err(TOO_MANY);
     }
     let mut lists = stream::iter(subjects.iter().copied())
         .map(|subject| async move {
@@ -186,7 +203,7 @@ pub(super) async fn find(
     let mut all = Vec::new();
     while let Some((subject, found)) = lists.try_next().await? {
         if all.len() + found.len() > most {
-            return Err(too_many);
+            return Err(TOO_MANY);
         }
         all.extend(found.into_iter().map(|belonging| (subject, belonging)));
     }

@@ -44,10 +44,10 @@ impl Progress {
         Self::Bars(Bars { all, images })
     }
 
-    /// How many images there will be has become known.
+    /// So many more images are to come; what belongs to them is not counted.
     pub(super) fn planned(&self, images: usize) {
         if let Self::Bars(bars) = self {
-            bars.images.set_length(images as u64);
+            bars.images.inc_length(images as u64);
         }
     }
 
@@ -57,7 +57,7 @@ impl Progress {
             Self::Silent => {}
             Self::Lines => say(image),
             Self::Bars(bars) => {
-                bars.images.inc(1);
+                bars.images.inc(u64::from(image.subject.is_none()));
                 if image.status == Status::Failed {
                     // A lost line on a terminal is no reason to fail.
                     drop(bars.all.println(image.to_string()));

@@ -139,6 +139,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     let work = Arc::new(Work::new(transfers, tree, jobs, &options));
     images.extend(export(wanted, &work, writer.as_ref()).await);
     let orphans = work.unclaimed(orphans);
+    options.progress.planned(orphans.len());
     images.extend(export(orphans, &work, writer.as_ref()).await);
     let kept = work.finish();
 

@@ -15,5 +15,6 @@ mod forward_proxy;
 mod lists;
 mod removal;
 mod selection;
+mod shape;
 mod upkeep;
 mod wire;

@@ -564,6 +564,19 @@ async fn the_program_reads_its_sources_from_a_file() {
     assert!(error.contains("max-concurent"), "{error}");
 }
 
+/// The first index that `a` gets.
+fn first_index(bench: &Bench) -> tokio::task::JoinHandle<String> {
+    let index = bench.tree().join("repos/a/index.json");
+    tokio::task::spawn_blocking(move || {
+        loop {
+            if let Ok(text) = fs::read_to_string(&index) {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures_are_visible_no_later_than_their_image() {
     let bench = Bench::new().await;
@@ -574,15 +587,7 @@ async fn signatures_are_visible_no_later_than_their_image() {
     bench
         .registry
         .fail(&format!("/v2/a/manifests/{signature}"), slow);
-    let index = bench.tree().join("repos/a/index.json");
-    let watch = tokio::task::spawn_blocking(move || {
-        loop {
-            if let Ok(text) = fs::read_to_string(&index) {
-                return text;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
+    let watch = first_index(&bench);
     bench.sound(&bench.export(&["/a:1"]).await);
     let first = watch.await.unwrap();
     assert!(first.contains(&signature.to_string()), "{first}");
@@ -615,95 +620,15 @@ async fn signatures_are_visible_no_later_than_any_tag_of_their_image() {
     bench
         .registry
         .fail(&format!("/v2/a/manifests/{signature}"), slow);
-    let index = bench.tree().join("repos/a/index.json");
-    let watch = tokio::task::spawn_blocking(move || {
-        loop {
-            if let Ok(text) = fs::read_to_string(&index) {
-                return text;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
+    let watch = first_index(&bench);
     let report = bench.export(&["/a"]).await;
     bench.sound(&report);
     assert_eq!(report.totals.exported, 3, "{report:#?}");
+    // Nor is the source asked twice what belongs to one manifest.
+    let questions = format!("/referrers/{image}");
+    assert_eq!(bench.registry.count("GET", &questions), 1);
     let first = watch.await.unwrap();
     assert!(first.contains(&signature.to_string()), "{first}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_age_of_an_index_that_repeats_itself_is_known_in_time() {
-    let bench = Bench::new().await;
-    let mut below = image_of(&bench, "a", "0", "2026-06-01T00:00:00Z");
-    bench.registry.untag("a", "0");
-    for depth in 0..6 {
-        let tag = (depth == 5).then_some("1");
-        below = bench.registry.index("a", tag, &vec![(below, ""); 300]);
-    }
-    let mut options = at(bench.options(&["/a"]));
-    options.orders[0].selection.min_age = Some(Duration::from_secs(60));
-    let report = tokio::time::timeout(Duration::from_secs(60), run(options)).await;
-    bench.sound(&report.unwrap());
-    assert_eq!(tags(&bench, "a"), set(&["1"]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_index_is_too_deep_by_its_longest_way_down() {
-    let bench = Bench::new().await;
-    let mut chain = vec![bench.registry.image("a", None, &[b"layer"])];
-    for _ in 0..20 {
-        let last = chain[chain.len() - 1];
-        chain.push(bench.registry.index("a", None, &[(last, "")]));
-    }
-    // Each of them is at depth one too.
-    for (tag, reversed) in [("1", false), ("2", true)] {
-        let mut children: Vec<_> = chain.iter().map(|digest| (*digest, "")).collect();
-        if reversed {
-            children.reverse();
-        }
-        bench.registry.index("a", Some(tag), &children);
-    }
-    let report = bench.export(&["/a"]).await;
-    assert_eq!(report.totals.failed, 2, "{report:#?}");
-    for image in report.failures() {
-        let error = image.error.as_deref().unwrap();
-        assert!(error.contains("nested more than"), "{error}");
-    }
-    let verified = mirror_tool::verify::run(&bench.tree()).unwrap();
-    assert_eq!(verified.damage, [], "{verified}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_is_a_layer_too_is_exported_with_all_it_has() {
-    let bench = Bench::new().await;
-    let inner = bench.registry.image("a", None, &[b"inner"]);
-    let content = bench.registry.content(&inner);
-    let outer = bench.registry.image("a", None, &[&content]);
-    let children = [(outer, "linux/amd64"), (inner, "linux/arm64")];
-    bench.registry.index("a", Some("1"), &children);
-    bench.sound(&bench.export(&["/a"]).await);
-    assert!(bench.holds(Algorithm::Sha256.digest(b"inner")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_image_of_gigabytes_of_manifests_is_refused_before_they_are_fetched() {
-    let bench = Bench::new().await;
-    let children: Vec<_> = (0..100_u8)
-        .map(|n| {
-            let digest = Algorithm::Sha256.digest(&[n]);
-            descriptor(MediaType::OCI_MANIFEST.as_str(), &digest, 4 << 20)
-        })
-        .collect();
-    let content = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
-        MediaType::OCI_INDEX,
-        children.join(",")
-    );
-    let index = MediaType::OCI_INDEX;
-    bench.registry.manifest("a", Some("1"), &index, content);
-    let report = bench.export(&["/a:1"]).await;
-    let error = only(&report).error.clone().unwrap();
-    assert!(error.contains("bytes of manifests"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -789,4 +714,25 @@ async fn a_dry_run_over_what_is_no_tree_fails_as_the_real_one_does() {
         options.dry_run = dry_run;
         assert!(export::run(options).await.is_err(), "{dry_run}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_registries_fill_a_repository_each_with_its_own_kind_of_signatures() {
+    let (bench, other) = (Bench::new().await, Bench::new().await);
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
+    // The same image under another tag, signed in the way of a registry without the API.
+    other.registry.image("a", Some("1"), &[b"layer"]);
+    other.registry.tag("a", "2", &image);
+    other.registry.untag("a", "1");
+    let signature = digest_tag(&image, ".sig");
+    for registry in [&bench.registry, &other.registry] {
+        registry.image("a", Some(&signature), &[b"signature"]);
+    }
+    let second = format!("{}/a", other.registry.address);
+    bench.sound(&bench.export(&["/a", &second]).await);
+    assert_eq!(tags(&bench, "a"), set(&["1", "2", &signature]));
+    let late = artifact(&bench, "a", None, "late", &image);
+    bench.sound(&bench.export(&["/a", &second]).await);
+    assert_eq!(referrers(&bench, "a", &image), [late].into());
 }

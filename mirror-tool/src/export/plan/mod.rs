@@ -49,6 +49,8 @@ pub(super) struct Plan {
     pub(super) pruned: HashMap<RepoDir, Pruned>,
     /// Tags that may be wanted.
     unsure: Vec<(RepoDir, Tag)>,
+    /// Where the images of each repository come from.
+    origins: HashMap<RepoDir, HashSet<String>>,
 }
 
 /// What is to stay in a repository.
@@ -118,6 +120,10 @@ impl Planner<'_> {
         }
         plan.pruned
             .retain(|repo, _| !unlisted.contains(repo.name()));
+        for image in plan.wanted.iter_mut().chain(&mut plan.orphans) {
+            let origins = plan.origins.get(&image.repo).map(HashSet::len);
+            image.is_mixed = origins.is_some_and(|origins| origins > 1);
+        }
         // Whatever else is wanted in a pruned repository is to stay too.
         let wanted = plan.wanted.iter().chain(&plan.orphans);
         let wanted = wanted.filter_map(|image| Some((&image.repo, image.tag.as_ref()?)));
@@ -229,6 +235,10 @@ impl Plan {
                     held: Arc::clone(&offer.held),
                 });
         }
+        self.origins
+            .entry(offer.repo.clone())
+            .or_default()
+            .insert(offer.origin.to_string());
         let unsure = found.unsure.into_iter();
         self.unsure
             .extend(unsure.map(|tag| (offer.repo.clone(), tag)));
@@ -239,8 +249,10 @@ impl Plan {
             match names.claim(&wanted) {
                 Ok(true) if orphan => self.orphans.push(wanted),
                 Ok(true) => self.wanted.push(wanted),
-                // The same image asked for twice is one image.
+                // The same image asked for twice is one image; and what two sources have for the same
+                // digest comes with the image, from the first that has it.
                 Ok(false) => {}
+                Err(_) if orphan => {}
                 Err(error) => {
                     self.refused.push(refused(wanted.tag, wanted.source, error));
                 }

@@ -26,6 +26,9 @@ pub(in crate::export) struct Wanted {
     pub(in crate::export) current: Option<Digest>,
     pub(in crate::export) repo: RepoDir,
     pub(in crate::export) tag: Option<Tag>,
+    /// Whether its repository in the tree has images of several origins, so that what is noted there of
+    /// one does not hold for all.
+    pub(in crate::export) is_mixed: bool,
     /// What it belongs to, when that brought it here.
     pub(in crate::export) subject: Option<Digest>,
     pub(in crate::export) order: Arc<Order>,
@@ -43,6 +46,7 @@ impl Wanted {
             current,
             repo: offer.repo.clone(),
             tag,
+            is_mixed: false,
             subject: None,
             order: Arc::clone(&offer.order),
             held: Arc::clone(&offer.held),

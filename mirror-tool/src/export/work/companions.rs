@@ -40,7 +40,7 @@ impl Work {
         // repository, as long as there is nothing new to be fetched.
         let api = match &wanted.origin {
             Origin::Registry(source) if image.image.is_none() => {
-                let noted = wanted.held.index().has_tag_referrers();
+                let noted = !wanted.is_mixed && wanted.held.index().has_tag_referrers();
                 source.has_referrers_api().or(noted.then_some(false))
             }
             _ => None,

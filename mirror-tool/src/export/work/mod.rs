@@ -162,7 +162,8 @@ impl Work {
             self.asked(&wanted.repo, &found.manifests, true);
         }
         if let (Some(image), Origin::Registry(source)) = (&mut found.image, &wanted.origin) {
-            image.tag_referrers = source.has_referrers_api().map(|api| !api);
+            let api = source.has_referrers_api();
+            image.tag_referrers = api.map(|api| !api && !wanted.is_mixed);
         }
         all.push(found);
         Ok(all)
