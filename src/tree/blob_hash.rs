@@ -216,7 +216,9 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     fn blob(size: usize) -> Vec<u8> {
-        (0..size).map(|i| (i * 31 % 251) as u8).collect()
+        (0..size)
+            .map(|i| u8::try_from(i * 31 % 251).unwrap())
+            .collect()
     }
 
     #[track_caller]
