@@ -19,7 +19,7 @@ mod survey;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use oci_mirror::error_chain::chain;
 use oci_mirror::tree::writer::unreferenced;
 use oci_mirror::tree::{Tree, TreePath, TreeWriter};
@@ -30,6 +30,9 @@ pub use report::Report;
 use report::{Kept, Removed};
 use since::Records;
 use survey::{Survey, Unneeded};
+
+/// How far the clock may be behind the tree's last writer, which may have been another machine.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// What to prune, and how.
 #[derive(Debug, Clone, Default)]
@@ -47,20 +50,28 @@ pub struct Options {
 /// Prunes. Fails if there is no tree, or if something could not be removed; the next run then finishes.
 pub fn run(options: &Options) -> anyhow::Result<Report> {
     let tree = Tree::open(&options.tree)?;
-    let has_state = match tree.state() {
-        Err(error) if error.is_not_found() => false,
-        state => state.map(|_| true)?,
+    let state = match tree.state() {
+        Err(error) if error.is_not_found() => None,
+        state => Some(state?),
     };
     // Opening for writing would make a tree of whatever directory was mistyped.
     anyhow::ensure!(
-        has_state || tree.root().join("repos").is_dir(),
+        state.is_some() || tree.root().join("repos").is_dir(),
         "{} holds no tree: there is neither a state.json nor a repository",
         tree.root().display()
     );
     let now = options.now.unwrap_or_else(Timestamp::now);
+    let written = state.map(|state| state.created);
+    if let Some(written) = written.filter(|written| written.duration_since(now) > CLOCK_SLACK) {
+        // By such a clock nothing has an age, and what is remembered by it would go at once when it
+        // is right again.
+        warn!("removing nothing: it is {now} by the clock, but the tree was written at {written}");
+        let survey = Survey::take(&tree, &mut records(&tree), now.as_second())?;
+        return Ok(sort_out(survey, options, None).1);
+    }
     if options.dry_run {
         let survey = Survey::take(&tree, &mut records(&tree), now.as_second())?;
-        return Ok(sort_out(survey, options, now).1);
+        return Ok(sort_out(survey, options, Some(now)).1);
     }
     let writer = TreeWriter::open(&options.tree)?;
     let mut records = records(writer.tree());
@@ -75,7 +86,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         remembered => remembered?,
     }
     let empty = std::mem::take(&mut survey.empty);
-    let (expired, report) = sort_out(survey, options, now);
+    let (expired, report) = sort_out(survey, options, Some(now));
     writer.remove(&steps(&expired), &empty)?;
     writer.finish(now)?;
     records.forget(expired.iter().map(|unneeded| &unneeded.path));
@@ -100,11 +111,13 @@ fn records(tree: &Tree) -> Records {
     }
 }
 
-/// What goes, in the order in which it does, and the report of it.
-fn sort_out(survey: Survey, options: &Options, now: Timestamp) -> (Vec<Unneeded>, Report) {
-    let now = now.as_second();
+/// What goes, in the order in which it does, and the report of it. Nothing goes when it is not known what
+/// time it is.
+fn sort_out(survey: Survey, options: &Options, now: Option<Timestamp>) -> (Vec<Unneeded>, Report) {
     let grace = i64::try_from(options.grace.as_secs()).unwrap_or(i64::MAX);
-    let is_expired = |unneeded: &Unneeded| now.saturating_sub(unneeded.since) >= grace;
+    let is_expired = |unneeded: &Unneeded| {
+        now.is_some_and(|now| now.as_second().saturating_sub(unneeded.since) >= grace)
+    };
     let (mut expired, kept): (Vec<_>, Vec<_>) = survey.unneeded.into_iter().partition(is_expired);
     expired.sort_by_key(step);
     let removed: Vec<_> = expired.iter().map(Removed::new).collect();

@@ -290,6 +290,26 @@ async fn what_was_needed_between_two_prunes_has_its_whole_grace_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_put_back_makes_nothing_older() {
+    let bench = Bench::new().await;
+    for layer in [&b"first"[..], b"second"] {
+        bench.registry.image("a", Some("1"), &[layer]);
+        bench.export(&["a"]).await;
+    }
+    for grace in [7 * DAY, Duration::ZERO] {
+        let put_back = prune::Options {
+            now: Some(Timestamp::UNIX_EPOCH),
+            ..bench.options(grace, Duration::ZERO)
+        };
+        let report = prune::run(&put_back).unwrap();
+        assert_eq!((&report.removed[..], report.kept.files), (&[][..], 4));
+    }
+    assert_eq!(bench.prune(7 * DAY, 6 * DAY).removed, []);
+    assert_eq!(bench.prune(7 * DAY, 8 * DAY).removed.len(), 4);
+    bench.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_in_the_place_of_what_was_remembered_is_started_over() {
     let bench = Bench::new().await;
     bench.registry.image("a", Some("1"), &[b"old"]);
