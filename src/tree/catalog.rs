@@ -339,7 +339,9 @@ impl<'a> Loader<'a> {
                 referrers.entry(referrer.subject).or_default().push(id);
             }
         }
-        referrers.values_mut().for_each(|ids| ids.sort_unstable());
+        for ids in referrers.values_mut() {
+            ids.sort_unstable();
+        }
         // What is damaged would come back as a blob.
         if self.damage.len() == known_damage {
             self.linger(repo, &mut reached);
