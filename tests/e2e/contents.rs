@@ -14,7 +14,7 @@ use support::peer::{aria2, skopeo};
 use support::process::{self, run};
 use tempfile::TempDir;
 
-use crate::network::{FrontEnd, Tools, export, program};
+use crate::network::{FrontEnd, Tools, export, verify};
 use crate::upload::{
     CONFIG, EMPTY, GZIP, MANIFEST, TAR, Upload, config, descriptor, image, index, layer,
     small_image,
@@ -46,8 +46,7 @@ impl Source {
         let tree = self.path("tree");
         let report = export(&tree, &[self.url(name)]);
         assert!(report["totals"]["failed"] == 0, "{report}");
-        run(program("mirror-tool").args(["verify", "--tree"]).arg(&tree))
-            .unwrap_or_else(|error| panic!("{error:#}"));
+        run(&mut verify(&tree)).unwrap_or_else(|error| panic!("{error:#}"));
         FrontEnd::start(Tools::new(&tree, self.directory.path()))
     }
 
@@ -339,7 +338,7 @@ fn an_index_within_an_index_is_pulled_by_containerd() {
         children.push(child);
     }
     let inner = upload.manifest(&index(&children));
-    let outer = upload.tag("nested", &index(&[inner.clone()]));
+    let outer = upload.tag("nested", &index(std::slice::from_ref(&inner)));
 
     let front_end = source.publish("app");
     let digest = |descriptor: &Value| descriptor["digest"].as_str().unwrap().to_owned();

@@ -8,7 +8,7 @@ use support::peer::nginx;
 use support::process::run;
 
 use crate::http;
-use crate::network::{FrontEnd, Network, Tools, fails, program, tree};
+use crate::network::{FrontEnd, Network, Tools, fails, program, tree, wait};
 
 fn front_end() -> (tempfile::TempDir, FrontEnd) {
     let directory = tempfile::tempdir().unwrap();
@@ -333,15 +333,4 @@ fn an_export_is_taken_up_without_dropping_a_request() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(pulls.join().unwrap() > 0);
     });
-}
-
-#[track_caller]
-fn wait(condition: impl Fn() -> bool) {
-    for _ in 0..100 {
-        if condition() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    panic!("it did not come to pass within 10 s");
 }

@@ -13,7 +13,7 @@ use support::process::run;
 use tempfile::TempDir;
 
 use crate::follower::{Follower, Outcome};
-use crate::network::program;
+use crate::network::{program, verify};
 use crate::upload::{Upload, small_image};
 
 /// A file but for its place: bytes, time, mode, and the first of its names.
@@ -84,7 +84,7 @@ impl Followed {
     }
 
     #[track_caller]
-    fn mirror_tool(&self, arguments: &[&str], tree: &Path) {
+    fn mirror_tool(arguments: &[&str], tree: &Path) {
         let mut command = program("mirror-tool");
         run(command.args(arguments).arg("--tree").arg(tree))
             .unwrap_or_else(|error| panic!("{error:#}"));
@@ -98,7 +98,7 @@ impl Followed {
         let sources: Vec<String> = sources.collect();
         let mut arguments = vec!["export", "--plain-http", "--prune"];
         arguments.extend(sources.iter().map(String::as_str));
-        self.mirror_tool(&arguments, &self.tree());
+        Self::mirror_tool(&arguments, &self.tree());
     }
 
     /// Follows the tree; the mirror must then be sound and the same: what was transferred and deleted.
@@ -121,7 +121,7 @@ impl Followed {
         for (name, file) in &expected {
             assert!(found[name] == *file, "{name} is not the same");
         }
-        self.mirror_tool(&["verify"], &mirror);
+        run(&mut verify(&mirror)).unwrap_or_else(|error| panic!("{error:#}"));
         (transferred, deleted)
     }
 }
@@ -175,7 +175,7 @@ fn a_mirror_that_follows_the_list_is_the_tree_after_each_run() {
     app.delete(moved["digest"].as_str().unwrap());
     followed.export(&["app", "shares/app"]);
     followed.follow();
-    followed.mirror_tool(&["prune", "--grace", "0s"], &followed.tree());
+    Followed::mirror_tool(&["prune", "--grace", "0s"], &followed.tree());
     let (_, deleted) = followed.follow();
     for (image, is_gone) in [(&one, false), (&two, true), (&three, false), (&moved, true)] {
         assert_eq!(deleted.contains(&blob(image)), is_gone, "{deleted:#?}");

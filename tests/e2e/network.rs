@@ -78,6 +78,25 @@ pub(crate) fn export(tree: &Path, sources: &[String]) -> Value {
         .unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
 }
 
+/// The check of a whole tree, ready to be run.
+pub(crate) fn verify(tree: &Path) -> Command {
+    let mut command = program("mirror-tool");
+    command.args(["verify", "--tree"]).arg(tree);
+    command
+}
+
+/// Waits until what is under way has come to pass.
+#[track_caller]
+pub(crate) fn wait(condition: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("it did not come to pass within 10 s");
+}
+
 /// The tree with all sample images, exported once by the real program from a real registry.
 ///
 /// Tests must not write to it: they copy it.

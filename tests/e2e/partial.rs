@@ -6,7 +6,7 @@ use support::peer::skopeo;
 use support::process::run;
 use support::samples;
 
-use crate::network::{FrontEnd, Tools, program};
+use crate::network::{FrontEnd, Tools, program, verify};
 
 #[test]
 fn a_platform_left_out_is_answered_clearly_and_the_other_is_pulled_and_runs() {
@@ -24,7 +24,7 @@ fn a_platform_left_out_is_answered_clearly_and_the_other_is_pulled_and_runs() {
         .arg(&tree);
     let said = run(export.arg(&source)).unwrap().stderr;
     assert!(said.contains("left out"), "{said}");
-    run(program("mirror-tool").args(["verify", "--tree"]).arg(&tree)).unwrap();
+    run(&mut verify(&tree)).unwrap();
 
     let front_end = FrontEnd::start(Tools::new(&tree, directory.path()));
     let index = front_end.get("/v2/debian/manifests/12", &[]);

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use oci_mirror::digest::Digest;
 use serde_json::{Value, json};
@@ -12,7 +11,7 @@ use support::process::run;
 use tempfile::TempDir;
 
 use crate::held_line::HeldLine;
-use crate::network::{FrontEnd, Tools, export, program};
+use crate::network::{FrontEnd, Tools, export, program, verify, wait};
 use crate::upload::{CONFIG, TAR, Upload, config, image, small_image};
 
 /// A registry, the tree made of it, and a front end.
@@ -124,17 +123,6 @@ fn digest(descriptor: &Value) -> &str {
     descriptor["digest"].as_str().unwrap()
 }
 
-#[track_caller]
-fn wait(condition: impl Fn() -> bool) {
-    for _ in 0..200 {
-        if condition() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("it did not come to pass within 10 s");
-}
-
 #[test]
 fn pruning_without_grace_harms_no_pull_of_what_stays() {
     let published = Published::start();
@@ -158,10 +146,7 @@ fn pruning_without_grace_harms_no_pull_of_what_stays() {
         assert_eq!(answer.status, 404);
         assert_eq!(answer.json()["errors"][0]["code"], "MANIFEST_UNKNOWN");
     }
-    run(program("mirror-tool")
-        .args(["verify", "--tree"])
-        .arg(published.tree()))
-    .unwrap();
+    run(&mut verify(&published.tree())).unwrap();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use support::peer::rsyncd;
 use support::process::run;
 use tempfile::TempDir;
 
-use crate::network::{fails, program, tree};
+use crate::network::{fails, tree, verify};
 
 /// A copy of the tree with damage, and where that is.
 struct Damaged {
@@ -54,8 +54,7 @@ impl Damaged {
     }
 
     fn verify(&self, repair: Option<&str>) -> Command {
-        let mut command = program("mirror-tool");
-        command.args(["verify", "--tree"]).arg(&self.tree);
+        let mut command = verify(&self.tree);
         command.args(repair.map(|source| format!("--repair={source}")));
         command
     }

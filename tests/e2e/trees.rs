@@ -9,13 +9,7 @@ use support::peer::rsyncd;
 use support::process::run;
 use support::samples;
 
-use crate::network::{IMAGES, export, fails, program, tree};
-
-fn verify(tree: &Path) -> std::process::Command {
-    let mut command = program("mirror-tool");
-    command.args(["verify", "--tree"]).arg(tree);
-    command
-}
+use crate::network::{IMAGES, export, fails, program, tree, verify};
 
 #[test]
 fn the_exported_tree_verifies_until_one_byte_is_flipped() {

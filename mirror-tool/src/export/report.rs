@@ -185,7 +185,8 @@ impl fmt::Display for ImageReport {
             write!(f, ", belongs to {subject}")?;
         }
         if self.platforms_left_out > 0 {
-            write!(f, ", {} platforms left out", self.platforms_left_out)?;
+            let images = self.platforms_left_out;
+            write!(f, ", {images} of other platforms left out")?;
         }
         if self.layers_left_out > 0 {
             write!(

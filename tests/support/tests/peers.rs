@@ -7,13 +7,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use support::peer::apache;
+use support::peer::authority::Authority;
 use support::peer::containerd::Containerd;
 use support::peer::docker_registry::{Credentials, DockerRegistry};
 use support::peer::dockerd::Dockerd;
 use support::peer::nginx;
 use support::peer::podman::Podman;
 use support::peer::rsyncd::{self, RsyncDaemon};
-use support::peer::{aria2, skopeo};
+use support::peer::tinyproxy::ForwardProxy;
+use support::peer::{aria2, free_address, skopeo};
 use support::process::Failure;
 use support::samples;
 use tempfile::TempDir;
@@ -228,6 +230,27 @@ fn nginx_and_apache_serve_what_aria2_downloads() -> Result<()> {
             "{requests:?}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn nginx_serves_over_tls_through_tinyproxy() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let authority = Authority::new(&directory.path().join("authority"))?;
+    let proxy = ForwardProxy::start(&directory.path().join("proxy"))?;
+    let address = free_address()?;
+    let settings = authority.nginx_settings();
+    let site = format!("server {{ listen {address} ssl; {settings} return 200 hello; }}");
+    let _nginx = nginx::start_site(&site, address, &directory.path().join("nginx"))?;
+    let authority = format!("--ca-certificate={}", authority.certificate().display());
+    let proxy_option = format!("--https-proxy={}", proxy.url());
+    let (url, loaded) = (format!("https://{address}/file"), directory.path());
+    let refused = aria2::download(&[&proxy_option], &url, loaded).unwrap_err();
+    assert!(refused.downcast_ref::<Failure>().is_some(), "{refused:?}");
+    aria2::download(&[&authority, &proxy_option], &url, loaded)?;
+    assert_eq!(fs::read_to_string(loaded.join("file"))?, "hello");
+    let requests = proxy.requests()?;
+    assert_eq!(requests, vec![format!("CONNECT {address} HTTP/1.1"); 2]);
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The programs oci-mirror works with, run for a test: one module per program.
 //!
 //! Servers, which pick a free port or take an address: [`docker_registry`], the source registry;
-//! [`nginx`], [`apache`] and [`rsyncd`], the mirrors of volunteers. Clients: [`dockerd`], [`podman`],
+//! [`authority`] and [`tinyproxy`], what may stand before it; [`nginx`], [`apache`] and [`rsyncd`], the
+//! mirrors of volunteers. Clients: [`dockerd`], [`podman`],
 //! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], which reads metalinks.
 //!
 //! A server given an address can be stopped and started again in the same place. Any address in
