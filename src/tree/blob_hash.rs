@@ -76,12 +76,12 @@ impl BlobHasher {
 }
 
 /// Bytes that SHA-256 takes in at once.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
-type State = [u32; 8];
+pub(super) type State = [u32; 8];
 
 /// FIPS 180-4, 5.3.3.
-const INITIAL: State = [
+pub(super) const INITIAL: State = [
     0x6a09_e667,
     0xbb67_ae85,
     0x3c6e_f372,
@@ -184,7 +184,7 @@ impl Twins {
 
 /// The hash of a message of `length` bytes that ends with `rest`, less than a block, all before it
 /// being in `state`.
-fn output(mut state: State, rest: &[u8], length: u64) -> [u8; 32] {
+pub(super) fn output(mut state: State, rest: &[u8], length: u64) -> [u8; 32] {
     const LENGTH: usize = size_of::<u64>();
     let mut padded = [0; 2 * BLOCK];
     padded[..rest.len()].copy_from_slice(rest);
@@ -216,9 +216,7 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     fn blob(size: usize) -> Vec<u8> {
-        (0..size)
-            .map(|i| u8::try_from(i * 31 % 251).unwrap())
-            .collect()
+        (0..=250).cycle().take(size).collect()
     }
 
     #[track_caller]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use oci_mirror::digest::Digest;
 
-use super::report::{ImageReport, Report, Status};
+use super::report::{ImageReport, Report, Status, Summary};
 use crate::say::say;
 
 /// Where progress is shown.
@@ -90,13 +90,26 @@ impl Progress {
                 "error: the state of the tree is behind its images, run again: {error}"
             ));
         }
+        if let Self::Bars(bars) = self {
+            bars.images.finish_and_clear();
+        }
+        let verb = if report.dry_run {
+            "to remove"
+        } else {
+            "removed"
+        };
+        for removed in &report.removed {
+            self.line(format_args!("{verb} {removed}"));
+        }
+        self.line(Summary(report));
+    }
+
+    fn line(&self, line: impl std::fmt::Display) {
         match self {
             Self::Silent => {}
-            Self::Lines => say(report.totals),
-            Self::Bars(bars) => {
-                bars.images.finish_and_clear();
-                drop(bars.all.println(report.totals.to_string()));
-            }
+            Self::Lines => say(line),
+            // A lost line on a terminal is no reason to fail.
+            Self::Bars(bars) => drop(bars.all.println(line.to_string())),
         }
     }
 }

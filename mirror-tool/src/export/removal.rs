@@ -17,7 +17,8 @@ use oci_mirror::digest::Digest;
 use oci_mirror::manifest::Child;
 use oci_mirror::reference::Tag;
 use oci_mirror::tree::index::RepoIndex;
-use oci_mirror::tree::{RepoDir, Tree, TreeWriter};
+use oci_mirror::tree::reach::{Holdings, Reach};
+use oci_mirror::tree::{RepoDir, Tree, TreePath, TreeWriter};
 
 use super::error::Error;
 use super::plan::Pruned;
@@ -51,11 +52,7 @@ pub(super) async fn run(
         let removed =
             blocking(move || one(&repo, &pruned, &kept, accept_shrink, writer.as_deref()));
         match removed.await {
-            Ok(removed) => outcome.removed.extend(removed.iter().map(|entry| Removed {
-                repository: name.to_string(),
-                tag: entry.ref_name().map(str::to_owned),
-                digest: entry.digest,
-            })),
+            Ok(removed) => outcome.removed.extend(removed),
             Err(error) => outcome.failures.push(ImageReport {
                 repository: Some(name.to_string()),
                 error: Some(error.chain()),
@@ -72,7 +69,7 @@ fn one(
     kept: &Kept,
     accept_shrink: bool,
     writer: Option<&TreeWriter>,
-) -> Result<Vec<Descriptor>, Error> {
+) -> Result<Vec<Removed>, Error> {
     let Some(tree) = writer.map(TreeWriter::tree).or(pruned.held.tree()) else {
         return Ok(Vec::new());
     };
@@ -84,14 +81,61 @@ fn one(
     if !accept_shrink {
         leaving.confirm(repo, pruned.held.index(), tree)?;
     }
-    let gone: Vec<Descriptor> = leaving.entries().cloned().collect();
+    let places: HashSet<_> = leaving.entries().map(place).collect();
+    let removed = removed(repo, &index, &places, tree);
     if let Some(writer) = writer
-        && !gone.is_empty()
+        && !removed.is_empty()
     {
-        let leaving: HashSet<_> = leaving.entries().map(place).collect();
-        return Ok(writer.retain(repo, |entry| !leaving.contains(&place(entry)))?);
+        writer.retain(repo, |entry| !places.contains(&place(entry)))?;
     }
-    Ok(gone)
+    Ok(removed)
+}
+
+/// What leaves an index, with the bytes that nothing which stays in it needs, each counted once.
+fn removed(
+    repo: &RepoDir,
+    index: &RepoIndex,
+    leaving: &HashSet<(Option<&str>, Digest)>,
+    tree: &Tree,
+) -> Vec<Removed> {
+    if leaving.is_empty() {
+        return Vec::new();
+    }
+    let holdings = OnDisk { repo, tree };
+    let mut rest = index.clone();
+    let gone = rest.retain(|entry| !leaving.contains(&place(entry)));
+    let needed = Reach::of(&rest, &holdings, tree).members;
+    let mut counted: HashSet<Digest> = needed.into_keys().collect();
+    let removed = gone.iter().map(|entry| {
+        let mut alone = RepoIndex::default();
+        alone.set(None, entry.clone());
+        let own = Reach::of(&alone, &holdings, tree).members.into_iter();
+        let unneeded = own.filter(|(digest, _)| counted.insert(*digest));
+        Removed {
+            repository: repo.name().to_string(),
+            tag: entry.ref_name().map(str::to_owned),
+            digest: entry.digest,
+            bytes: unneeded.map(|(_, member)| member.descriptor.size).sum(),
+        }
+    });
+    removed.collect()
+}
+
+/// What a repository has, looked up when it is asked for.
+struct OnDisk<'a> {
+    repo: &'a RepoDir,
+    tree: &'a Tree,
+}
+
+impl Holdings for OnDisk<'_> {
+    fn is_linked(&self, digest: &Digest) -> bool {
+        let path = TreePath::Link(self.repo.clone(), *digest);
+        self.tree.size(&path).is_ok_and(|size| size.is_some())
+    }
+
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        self.tree.blob_size(digest).ok().flatten()
+    }
 }
 
 /// What tells an entry of an index from the others.

@@ -11,6 +11,9 @@ use crate::exit::Exit;
 /// The result of a run; with `--json` it is written to standard output.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Report {
+    /// Whether nothing was changed, and this is what would have been done.
+    #[serde(default)]
+    pub dry_run: bool,
     /// The images, by name and tag.
     pub images: Vec<ImageReport>,
     /// Names that `--prune` took, or would take, out of the tree; their content stays until
@@ -62,6 +65,9 @@ pub struct Removed {
     pub tag: Option<String>,
     /// What it pointed at.
     pub digest: Digest,
+    /// Bytes its repository no longer needs without it; another one may need them still.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// How one image went.
@@ -97,6 +103,9 @@ pub struct Totals {
     /// Names that are in the tree no more.
     #[serde(default)]
     pub removed: u64,
+    /// Bytes that their repositories no longer need.
+    #[serde(default)]
+    pub bytes_removed: u64,
     /// Bytes that came over the wire, each blob counted once.
     pub bytes_fetched: u64,
     /// Bytes that did not have to.
@@ -112,6 +121,7 @@ impl Report {
         });
         let mut totals = Totals {
             removed: removed.len() as u64,
+            bytes_removed: removed.iter().map(|removed| removed.bytes).sum(),
             ..Totals::default()
         };
         for image in &images {
@@ -126,6 +136,7 @@ impl Report {
             totals.bytes_shared += image.bytes_shared;
         }
         Self {
+            dry_run: false,
             images,
             removed,
             totals,
@@ -205,32 +216,46 @@ impl fmt::Display for ImageReport {
 impl fmt::Display for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.tag {
-            Some(tag) => write!(f, "{}:{tag} {}", self.repository, self.digest),
-            None => write!(f, "{}@{}", self.repository, self.digest),
+            Some(tag) => write!(f, "{}:{tag} {}", self.repository, self.digest)?,
+            None => write!(f, "{}@{}", self.repository, self.digest)?,
         }
+        write!(f, " ({} of its own)", ByteSize(self.bytes))
     }
 }
 
-impl fmt::Display for Totals {
+/// One line that sums a run up.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary<'a>(pub &'a Report);
+
+impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (count, what) in [
-            (self.pending, "to export"),
-            (self.skipped, "skipped"),
-            (self.removed, "removed"),
-        ] {
+        let Totals {
+            exported,
+            unchanged,
+            pending,
+            skipped,
+            failed,
+            removed,
+            ..
+        } = self.0.totals;
+        let (first, gone) = if self.0.dry_run {
+            ((pending, "to export"), "to remove")
+        } else {
+            ((exported, "exported"), "removed")
+        };
+        write!(f, "{} {}, {unchanged} unchanged", first.0, first.1)?;
+        for (count, what) in [(skipped, "skipped"), (removed, gone)] {
             if count > 0 {
-                write!(f, "{count} {what}, ")?;
+                write!(f, ", {count} {what}")?;
             }
         }
-        write!(
-            f,
-            "{} exported, {} unchanged, {} failed; {} fetched, {} shared",
-            self.exported,
-            self.unchanged,
-            self.failed,
-            ByteSize(self.bytes_fetched),
-            ByteSize(self.bytes_shared)
-        )
+        let fetched = ByteSize(self.0.totals.bytes_fetched);
+        let shared = ByteSize(self.0.totals.bytes_shared);
+        if self.0.dry_run {
+            write!(f, ", {failed} failed; {fetched} to fetch, {shared} to link")
+        } else {
+            write!(f, ", {failed} failed; {fetched} fetched, {shared} shared")
+        }
     }
 }
 

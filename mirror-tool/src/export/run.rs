@@ -149,8 +149,12 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     } else {
         removal::run(pruned, kept, options.accept_shrink, writer.as_ref()).await
     };
+    for failure in &removal.failures {
+        options.progress.done(failure);
+    }
     images.extend(removal.failures);
     let mut report = Report::new(images, removal.removed);
+    report.dry_run = options.dry_run;
     if let Some(writer) = writer
         && let Err(error) = finish(writer, &options).await
     {

@@ -349,6 +349,7 @@ async fn what_has_left_the_source_leaves_the_tree() {
     let report = run(pruning(false)).await;
     bench.sound(&report);
     assert_eq!(dry.removed, report.removed);
+    assert!(dry.dry_run && report.removed.iter().all(|it| it.bytes > 0));
     let removed: Vec<_> = report
         .removed
         .iter()

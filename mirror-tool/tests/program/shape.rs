@@ -113,7 +113,7 @@ async fn referrers_that_belong_to_each_other_end() {
     });
     let report = bench.export(&["/a:1"]).await;
     bench.sound(&report);
-    assert_eq!(report.totals.exported, 41, "{}", report.totals);
+    assert_eq!(report.totals.exported, 41, "{:?}", report.totals);
     assert!(bench.holds(image));
     assert_eq!(
         bench.registry.count("GET", &format!("/referrers/{image}")),
