@@ -72,8 +72,11 @@ pub(crate) struct Repository {
     digest_tags: OnceCell<Option<DigestTags>>,
     referrers_api: OnceCell<bool>,
     /// What belongs to manifests, by them, with and without the API: tags share manifests.
-    found: Mutex<HashMap<(Digest, bool), Arc<OnceCell<Vec<Belonging>>>>>,
+    found: Mutex<HashMap<(Digest, bool), Answer>>,
 }
+
+/// What belongs to a manifest, once that is known.
+type Answer = Arc<OnceCell<Vec<Belonging>>>;
 
 /// The tags that are named after a digest, by it.
 type DigestTags = HashMap<Subject, Vec<Tag>>;
