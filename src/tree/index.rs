@@ -4,7 +4,7 @@
 //! We own this document (no digest names it), so it is written in one canonical order: an unchanged
 //! repository gives unchanged bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -83,22 +83,42 @@ impl RepoIndex {
     /// Points `tag` at `target`, or enters `target` without a tag.
     ///
     /// An untagged entry keeps alive what no tag reaches: an export by digest, a referrer.
-    pub fn set(&mut self, tag: Option<&Tag>, mut target: Descriptor) {
-        match tag {
-            Some(tag) => {
-                self.manifests
-                    .retain(|entry| entry.ref_name() != Some(tag.as_str()));
-                target
-                    .annotations
-                    .insert(REF_NAME.to_owned(), tag.to_string());
-            }
-            // A tag that points there now may move; what was asked for by digest is to stay.
-            None if self.keeps(&target.digest) => return,
-            None => {
-                target.annotations.remove(REF_NAME);
+    pub fn set(&mut self, tag: Option<&Tag>, target: Descriptor) {
+        self.set_all([(tag, target)]);
+    }
+
+    /// The same for many at once, which costs hardly more than one; of two for one tag, the later holds.
+    pub fn set_all<'a>(
+        &mut self,
+        targets: impl IntoIterator<Item = (Option<&'a Tag>, Descriptor)>,
+    ) {
+        let mut tagged: BTreeMap<&str, Descriptor> = BTreeMap::new();
+        // A tag that points there now may move; what was asked for by digest is to stay.
+        let untagged = self.manifests.iter().filter(|it| it.ref_name().is_none());
+        let mut kept: BTreeSet<Digest> = untagged.map(|entry| entry.digest).collect();
+        let mut added = Vec::new();
+        for (tag, mut target) in targets {
+            match tag {
+                Some(tag) => {
+                    target
+                        .annotations
+                        .insert(REF_NAME.to_owned(), tag.to_string());
+                    tagged.insert(tag.as_str(), target);
+                }
+                None if kept.insert(target.digest) => {
+                    target.annotations.remove(REF_NAME);
+                    added.push(target);
+                }
+                None => {}
             }
         }
-        self.manifests.push(target);
+        self.manifests.retain(|entry| {
+            entry
+                .ref_name()
+                .is_none_or(|name| !tagged.contains_key(name))
+        });
+        self.manifests.extend(tagged.into_values());
+        self.manifests.append(&mut added);
         self.manifests.sort_by(|a, b| order(a).cmp(&order(b)));
     }
 
@@ -140,13 +160,6 @@ impl RepoIndex {
         self.manifests
             .iter()
             .find(|entry| entry.ref_name() == Some(tag.as_str()))
-    }
-
-    /// Whether an entry without a tag is `digest`.
-    fn keeps(&self, digest: &Digest) -> bool {
-        self.manifests
-            .iter()
-            .any(|entry| entry.ref_name().is_none() && entry.digest == *digest)
     }
 }
 

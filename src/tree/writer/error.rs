@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::tree::index;
 use crate::tree::path::RepoDir;
 use crate::tree::reader;
 
@@ -70,6 +71,17 @@ pub enum Error {
         expected: Digest,
         /// What came.
         found: Digest,
+    },
+    /// A repository of more tags than any reader would read.
+    #[error(
+        "the index of {repo} would have {bytes} bytes; the limit is {}",
+        index::MAX_BYTES
+    )]
+    IndexTooLarge {
+        /// The repository.
+        repo: RepoDir,
+        /// How long it would be.
+        bytes: usize,
     },
     /// An image reaches something that was neither staged nor placed: a defect of the caller.
     #[error("blob {digest} of {repo} was not fetched before it was published")]

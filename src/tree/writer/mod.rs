@@ -41,7 +41,7 @@ use rustix::fs::FlockOperation;
 use tempfile::TempPath;
 
 use super::blob_hash::BlobHasher;
-use super::index::RepoIndex;
+use super::index::{self, RepoIndex};
 use super::path::{Module, RepoDir, TreePath};
 use super::reader::Tree;
 use crate::descriptor::Descriptor;
@@ -250,15 +250,24 @@ impl TreeWriter {
         for (repo, images) in updates {
             let mut index = self.index(repo)?;
             let before = index.clone();
-            for image in images {
-                index.set(image.tag.as_ref(), image.root.clone());
-                if let Some(by_tag) = image.tag_referrers {
-                    index.set_tag_referrers(by_tag);
-                }
+            index.set_all(
+                images
+                    .iter()
+                    .map(|image| (image.tag.as_ref(), image.root.clone())),
+            );
+            if let Some(by_tag) = images.iter().rev().find_map(|image| image.tag_referrers) {
+                index.set_tag_referrers(by_tag);
             }
             if index != before {
+                let bytes = index.to_bytes();
+                if bytes.len() as u64 > index::MAX_BYTES {
+                    return Err(Error::IndexTooLarge {
+                        repo: repo.clone(),
+                        bytes: bytes.len(),
+                    });
+                }
                 self.mark_dirty()?;
-                self.replace(&TreePath::Index(repo.clone()), &index.to_bytes())?;
+                self.replace(&TreePath::Index(repo.clone()), &bytes)?;
                 replaced.insert(self.tree.root().join(repo.to_string()));
             }
         }
