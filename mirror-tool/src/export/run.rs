@@ -14,6 +14,7 @@ use oci_mirror::tree::path::Module;
 use oci_mirror::tree::{Tree, TreeWriter, reader};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::error::Error;
 use super::order::Order;
@@ -125,6 +126,9 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         plan = planner.plan(&options.orders) => plan,
         () = options.shutdown.cancelled() => anyhow::bail!("stopped"),
     };
+    if pruned.is_empty() && refused.is_empty() && options.orders.iter().any(|order| order.prune) {
+        warn!("nothing is pruned: no source is without a tag, so none says what has left it");
+    }
     options.progress.planned(wanted.len() + refused.len());
 
     let mut images: Vec<ImageReport> = refused.into_iter().map(ImageReport::from).collect();
