@@ -8,6 +8,7 @@
 //! [spec]: https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,30 @@ impl Algorithm {
         hasher.update(bytes);
         hasher.finish()
     }
+
+    /// The digest of all that `reader` has left, whatever its length.
+    ///
+    /// ```
+    /// use oci_mirror::digest::Algorithm;
+    /// let read = Algorithm::Sha256.digest_of(b"{}".as_slice()).unwrap();
+    /// assert_eq!(read, Algorithm::Sha256.digest(b"{}"));
+    /// ```
+    pub fn digest_of(self, mut reader: impl io::Read) -> io::Result<Digest> {
+        let mut hasher = self.hasher();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(length) => hasher.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
+
+/// How much is read at once.
+const BUFFER: usize = 128 << 10;
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _};
+use std::io::{BufReader, Seek as _};
 
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::error_chain::chain;
@@ -26,9 +26,6 @@ const TOLD: usize = 20;
 /// What is to be done about a list that does not fit its tree.
 const REMEDY: &str =
     "`--repair`, or the next export or prune that changes the tree, writes it anew";
-
-/// How much is hashed at once.
-const BUFFER: usize = 128 << 10;
 
 /// Compares the list and the sizes with the tree, unless an export is at work or was cut short. A tree
 /// that an older version made has no list until it is next written to.
@@ -111,11 +108,13 @@ fn compare(list: &ListRef, tree: &Tree) -> Result<Vec<Damage>, reader::Error> {
 /// The list, if it is the one that the state names.
 fn open(list: &ListRef, tree: &Tree) -> Result<File, String> {
     let path = TreePath::List(list.module.clone());
-    let file = match tree.open_file(&path) {
+    let mut file = match tree.open_file(&path) {
         Err(error) if error.is_not_found() => return Err("missing".to_owned()),
         file => file.map_err(|error| chain(&error))?,
     };
-    let (found, file) = digest(file).map_err(|error| chain(&error))?;
+    let found = Algorithm::Sha256.digest_of(&file);
+    let found = found.and_then(|found| file.rewind().map(|()| found));
+    let found = found.map_err(|error| chain(&error))?;
     if found == list.digest {
         Ok(file)
     } else {
@@ -209,8 +208,8 @@ fn check_sum(path: &ListPath, sum: &Sum, tree: &Tree) -> Option<Damage> {
         Err(error) => return Some(Damage::error(path, &error)),
         Ok(file) => file,
     };
-    match digest(file) {
-        Ok((Digest::Sha256(found), _)) if found == *sum => None,
+    match Algorithm::Sha256.digest_of(file) {
+        Ok(Digest::Sha256(found)) if found == *sum => None,
         Ok(_) => Some(Damage::new(
             path,
             format!("its content is not what the file list says; {REMEDY}"),
@@ -229,20 +228,4 @@ fn check_sizes(sizes: &Sizes, tree: &Tree) -> Option<Damage> {
         Err(error) => chain(&error),
     };
     Some(Damage::new(path, format!("{problem}; {REMEDY}")))
-}
-
-/// The digest of a file, and the file at its start again.
-fn digest(mut file: File) -> io::Result<(Digest, File)> {
-    let mut hasher = Algorithm::Sha256.hasher();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    file.rewind()?;
-    Ok((hasher.finish(), file))
 }

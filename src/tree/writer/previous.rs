@@ -2,16 +2,13 @@
 
 use std::cmp::Ordering;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::BufReader;
 
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Algorithm;
 use crate::tree::list::{Entry, ListPath, Reader, Record, Sum};
 use crate::tree::path::TreePath;
 use crate::tree::reader::{Error, Tree};
 use crate::tree::state::ListRef;
-
-/// How much is hashed at once.
-const BUFFER: usize = 128 << 10;
 
 /// The list that the state in place names.
 ///
@@ -33,10 +30,12 @@ impl Previous {
         let (Some(bytes), Some(entries), Some(sums)) = (opened()?, opened()?, opened()?) else {
             return Ok(None);
         };
-        let digest = digest(bytes).map_err(|source| Error::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let digest = Algorithm::Sha256
+            .digest_of(bytes)
+            .map_err(|source| Error::Read {
+                path: path.clone(),
+                source,
+            })?;
         if digest != list.digest {
             return Ok(None);
         }
@@ -93,18 +92,4 @@ impl<T> Cursor<T> {
 /// The records of a list whose digest is right: what could not be read of it is only not known.
 fn records(file: File) -> impl Iterator<Item = Record> {
     Reader::new(BufReader::new(file)).map_while(Result::ok)
-}
-
-/// The SHA-256 of a file.
-pub(super) fn digest(mut file: File) -> io::Result<Digest> {
-    let mut hasher = Algorithm::Sha256.hasher();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

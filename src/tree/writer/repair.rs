@@ -6,7 +6,7 @@
 //! between the two, a link of the wrong content is left, which the next check finds.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,9 +14,10 @@ use std::path::Path;
 use super::disk::remember;
 use super::{Error, TreeWriter, lock};
 use crate::digest::Digest;
+use crate::tree::blob_hash::BlobHasher;
 use crate::tree::index::OCI_LAYOUT;
 use crate::tree::path::{RepoDir, TreePath};
-use crate::tree::pieces::PieceHasher;
+use crate::tree::pieces::count_for;
 
 /// How much is read at once.
 const BUFFER: usize = 1 << 20;
@@ -52,53 +53,45 @@ impl TreeWriter {
     /// Stages the content that a repository's link still has; fails if that is wrong too.
     pub fn stage_link(&self, repo: &RepoDir, digest: &Digest) -> Result<(), Error> {
         let path = TreePath::Link(repo.clone(), *digest);
-        let mut file = self.tree.open_file(&path)?;
+        let file = self.tree.open_file(&path)?;
         let shown = path.under(self.tree.root());
-        let failed = |source| Error::write(&shown, source);
-        let size = file.metadata().map_err(failed)?.len();
+        let metadata = file.metadata();
+        let size = metadata
+            .map_err(|source| Error::write(&shown, source))?
+            .len();
         let mut blob = self.stage(*digest, size)?;
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return blob.finish(),
-                Ok(length) => blob.write(&buffer[..length])?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
+        each_chunk(file, &shown, |bytes| blob.write(bytes))?;
+        blob.finish()
     }
 
     /// Writes the piece hashes of a blob anew; refuses to if the blob is damaged.
     pub fn restore_pieces(&self, digest: &Digest) -> Result<(), Error> {
         let blob = TreePath::Blob(*digest);
-        let mut file = self.tree.open_file(&blob)?;
+        let file = self.tree.open_file(&blob)?;
         let path = blob.under(self.tree.root());
-        let failed = |source| Error::write(&path, source);
-        let size = file.metadata().map_err(failed)?.len();
-        let Some(mut pieces) = PieceHasher::new(size) else {
+        let metadata = file.metadata();
+        let size = metadata
+            .map_err(|source| Error::write(&path, source))?
+            .len();
+        if count_for(size) == 0 {
             return Ok(());
-        };
-        let mut hasher = digest.algorithm().hasher();
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => {
-                    hasher.update(&buffer[..length]);
-                    pieces.update(&buffer[..length]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
-            }
         }
-        let found = hasher.finish();
+        let mut hasher = BlobHasher::new(digest.algorithm(), size);
+        each_chunk(file, &path, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        let (found, pieces) = hasher.finish();
         if found != *digest {
             return Err(Error::Digest {
                 expected: *digest,
                 found,
             });
         }
-        self.replace_small(&TreePath::Pieces(*digest), &pieces.finish().to_bytes())
+        match pieces {
+            Some(pieces) => self.replace_small(&TreePath::Pieces(*digest), &pieces.to_bytes()),
+            None => Ok(()),
+        }
     }
 
     /// Writes the `oci-layout` of a repository anew.
@@ -132,6 +125,23 @@ impl TreeWriter {
             remember(&link, &mut touched);
         }
         self.sync_directories(&touched)
+    }
+}
+
+/// Reads a file to its end, a piece of memory at a time.
+fn each_chunk(
+    mut file: File,
+    path: &Path,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => take(&buffer[..length])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::write(path, error)),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::os::fd::AsFd as _;
 use tempfile::NamedTempFile;
 use tracing::warn;
 
-use super::previous::{Previous, digest};
+use super::previous::Previous;
 use super::{Error, TreeWriter};
 use crate::digest::{Algorithm, Digest};
 use crate::tree::index::{self, RepoIndex};
@@ -147,7 +147,8 @@ impl TreeWriter {
 
     fn file_sum(&self, path: &TreePath) -> Option<Sum> {
         let opened = self.tree.open_file(path);
-        let sum = opened.map_err(std::io::Error::other).and_then(digest);
+        let opened = opened.map_err(std::io::Error::other);
+        let sum = opened.and_then(|file| Algorithm::Sha256.digest_of(file));
         match sum {
             Ok(digest) => as_sum(digest),
             Err(error) => {

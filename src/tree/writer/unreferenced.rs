@@ -14,8 +14,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _};
 
+use super::disk::persist;
 use super::removal::remove_file;
 use super::{Error, Image, TEMPORARY, TreeWriter};
 use crate::tree::path::TreePath;
@@ -50,17 +51,13 @@ impl TreeWriter {
     /// Remembers what is unneeded for the next run. A file that would not change is left alone.
     pub fn remember_unreferenced(&self, bytes: &[u8]) -> Result<(), Error> {
         let path = self.temporary.join(UNREFERENCED);
-        let failed = |source| Error::write(&path, source);
         if bytes.is_empty() {
             return remove_file(&path);
         }
         if read(&self.tree).is_ok_and(|before| before.as_deref() == Some(bytes)) {
             return Ok(());
         }
-        let mut file = self.temporary_file()?;
-        file.write_all(bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
+        persist(self.prepared(bytes)?, &path)?;
         self.sync_directories(&BTreeSet::from([self.temporary.clone()]))
     }
 
@@ -82,7 +79,7 @@ impl TreeWriter {
         let to = BufWriter::new(next.as_file());
         needed.without(&file, to).map_err(failed)?;
         next.as_file().sync_all().map_err(failed)?;
-        next.persist(&path).map_err(|error| failed(error.error))?;
+        persist(next, &path)?;
         self.sync_directories(&BTreeSet::from([self.temporary.clone()]))
     }
 }
