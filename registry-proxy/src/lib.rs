@@ -1,6 +1,6 @@
 //! The front end of a mirror network for container images.
 //!
-//! Imports flow one way: [`server`] → [`v2`], [`metalink`], [`web`] → [`select`] → [`network`],
+//! Imports flow one way: [`server`] → [`dispatch`] → [`v2`], [`metalink`], [`web`] → [`select`] → [`network`],
 //! [`geo`]; what writes ([`crawler`], [`mirror`]) goes through [`db`], and [`snapshot`] turns tree and
 //! database into the one immutable value that requests read. [`cli`] and [`config`] are how an operator
 //! says what is wanted; [`base_url`] and [`client_address`] decide whom to believe about a request.
@@ -13,6 +13,7 @@ pub mod client_address;
 pub mod config;
 pub mod crawler;
 pub mod db;
+pub mod dispatch;
 pub mod geo;
 pub mod metalink;
 pub mod mirror;

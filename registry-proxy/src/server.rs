@@ -1,27 +1,21 @@
-//! The front end as a running server: listeners, routing between the registry API and the pages,
-//! and the tasks beside them.
+//! The front end as a running server: its listeners and the tasks beside them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
-use oci_mirror::http::Body;
-use oci_mirror::http::server::{self, Limits, Peer, Server};
-use oci_mirror::reference::RegistryHost;
+use oci_mirror::http::server::{self, Connection, Limits, Server};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower_service::Service as _;
 
-use crate::base_url::{Forwarding, PublicUrl, Scheme};
 use crate::client_address::TrustedProxies;
 use crate::config::Config;
 use crate::crawler;
-use crate::snapshot::{self, Snapshot, Watcher};
-use crate::{v2, web};
+use crate::dispatch::Shared;
+use crate::snapshot::{self, Watcher};
+use crate::web;
 
 /// A front end that listens and is not yet served.
 #[derive(Debug)]
@@ -30,16 +24,6 @@ pub struct FrontEnd {
     watcher: Watcher,
     crawls: Option<crawler::Schedule>,
     shared: Arc<Shared>,
-}
-
-/// What every request sees.
-#[derive(Debug)]
-pub struct Shared {
-    /// The current snapshot; `None` until a tree could be read.
-    pub snapshot: Arc<ArcSwapOption<Snapshot>>,
-    trusted: TrustedProxies,
-    /// What we call ourselves towards a client that does not say.
-    fallback: RegistryHost,
 }
 
 impl FrontEnd {
@@ -86,59 +70,15 @@ impl FrontEnd {
         }
         let shared = self.shared;
         let pages = web::router(Arc::clone(&shared));
-        let connection = move |peer: Peer| {
+        let service = move |connection: Connection| {
             let (shared, pages) = (Arc::clone(&shared), pages.clone());
             service_fn(move |request| {
                 let (shared, pages) = (Arc::clone(&shared), pages.clone());
-                async move { Ok::<_, Infallible>(shared.respond(request, peer, pages).await) }
+                async move { Ok::<_, Infallible>(shared.respond(request, connection, pages).await) }
             })
         };
-        self.server.run(connection, shutdown).await;
+        self.server.run(service, shutdown).await;
         while beside.join_next().await.is_some() {}
-    }
-}
-
-impl Shared {
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-        mut pages: axum::Router,
-    ) -> Response<Body> {
-        let path = request.uri().path();
-        if path == "/v2" || path.starts_with("/v2/") {
-            let public = self.public_url(&request, peer);
-            let (head, _body) = request.into_parts();
-            let client = self.trusted.client(peer, &head.headers);
-            let request = v2::Request {
-                method: &head.method,
-                uri: &head.uri,
-                headers: &head.headers,
-                client,
-                public: &public,
-            };
-            // One snapshot answers the whole request, whatever is swapped in meanwhile.
-            let snapshot = self.snapshot.load_full();
-            return v2::respond(&request, snapshot.as_deref()).await;
-        }
-        let Ok(response) = pages.call(request.map(axum::body::Body::new)).await;
-        response.map(Body::boxed)
-    }
-
-    fn public_url(&self, request: &Request<Incoming>, peer: Peer) -> PublicUrl {
-        let forwarding = match peer {
-            Some(peer) if self.trusted.trusts(peer.ip()) => Forwarding::Trusted,
-            // Whoever may open the socket file was given that right by the operator.
-            None => Forwarding::Trusted,
-            Some(_) => Forwarding::Untrusted,
-        };
-        PublicUrl::of(
-            request.uri(),
-            request.headers(),
-            forwarding,
-            Scheme::Http,
-            &self.fallback,
-        )
     }
 }
 

@@ -10,7 +10,7 @@ use axum::routing::{any, get};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use oci_mirror::http::files;
 
-use crate::server::Shared;
+use crate::dispatch::Shared;
 
 /// The routes beside `/v2/`.
 pub fn router(shared: Arc<Shared>) -> Router {

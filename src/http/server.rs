@@ -132,6 +132,15 @@ impl Default for Limits {
 /// The other end of a connection; `None` for a unix socket, whose peer is whoever may open it.
 pub type Peer = Option<SocketAddr>;
 
+/// What is known of a connection before its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The other end.
+    pub peer: Peer,
+    /// Whether it came over TLS, which we ended ourselves.
+    pub encrypted: bool,
+}
+
 /// Listeners that are bound and not yet served.
 #[derive(Debug)]
 pub struct Server {
@@ -180,10 +189,10 @@ impl Server {
 
     /// Serves until `shutdown`, then lets requests in flight finish for the grace period.
     ///
-    /// `service` makes the service of one connection from its peer.
+    /// `service` makes the service of one connection.
     pub async fn run<F, S>(self, service: F, shutdown: CancellationToken)
     where
-        F: Fn(Peer) -> S + Send + Sync + 'static,
+        F: Fn(Connection) -> S + Send + Sync + 'static,
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
             + Send
             + 'static,
@@ -215,7 +224,7 @@ struct Acceptor<F> {
 
 impl<F, S> Acceptor<F>
 where
-    F: Fn(Peer) -> S + Send + Sync + 'static,
+    F: Fn(Connection) -> S + Send + Sync + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
@@ -261,7 +270,13 @@ where
             complained = false;
             let stream = Patient::new(stream, self.limits.header_time, self.limits.stall_time);
             let connection = builder
-                .serve_connection(TokioIo::new(stream), (self.service)(peer))
+                .serve_connection(
+                    TokioIo::new(stream),
+                    (self.service)(Connection {
+                        peer,
+                        encrypted: false,
+                    }),
+                )
                 .into_owned();
             let connection = graceful.watch(connection);
             open.spawn(async move {
