@@ -2,18 +2,25 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use oci_mirror::error_chain::chain;
 use oci_mirror::http::server::ListenAddress;
+use oci_mirror::http::server::activation::Inherited;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::check::{self, Finding};
 use crate::config::Config;
-use crate::geo::Geo;
+use crate::log::Log;
+use crate::reload::{self, Moment, Reloader};
 use crate::server::FrontEnd;
+use crate::systemd::{Event, Notifier};
 use crate::{crawler, mirror};
 
 /// Answers the container registry API from a tree and sends clients to mirrors near them.
@@ -94,10 +101,14 @@ enum Command {
 impl Settings {
     /// The configuration these settings amount to.
     pub fn resolve(&self) -> anyhow::Result<Config> {
-        let mut config = match &self.config {
+        Ok(self.over(match &self.config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
-        };
+        }))
+    }
+
+    /// A configuration with these settings in place of what it says.
+    fn over(&self, mut config: Config) -> Config {
         if let Some(tree) = &self.tree {
             config.tree.clone_from(tree);
         }
@@ -108,56 +119,99 @@ impl Settings {
             config.geoip.clone_from(&self.geoip);
         }
         config.crawler.allow_private_addresses |= self.allow_private_addresses;
-        Ok(config)
+        config
     }
 }
 
-/// Runs the command.
-pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut config = arguments.settings.resolve()?;
-    match arguments.command {
+/// Runs the command; `sockets` are those passed to us to serve on.
+pub async fn run(arguments: Arguments, log: Log, sockets: Inherited) -> anyhow::Result<ExitCode> {
+    let Arguments { settings, command } = arguments;
+    // It says all that is wrong with the file; the others stop at the first.
+    if matches!(command, Command::CheckConfig) {
+        return check_config(&settings);
+    }
+    let config = settings.resolve()?;
+    log.apply(&config.log);
+    match command {
         Command::Serve { listen } => {
-            if !listen.is_empty() {
-                config.listen = listen;
-            }
-            serve(&config).await
+            let path = settings.config.clone();
+            let source: reload::Source = Box::new(move || {
+                let mut config = settings.resolve()?;
+                if !listen.is_empty() {
+                    config.listen.clone_from(&listen);
+                }
+                Ok(config)
+            });
+            serve(source()?, path, source, log, sockets).await
         }
-        Command::CheckConfig => {
-            let path = arguments
-                .settings
-                .config
-                .context("check-config needs --config FILE")?;
-            Geo::open(&config.geoip)?;
-            mirror::print(&format!("{} is right\n", path.display()))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::CheckConfig => check_config(&settings),
         Command::Mirror { command } => mirror::run(command, &config).await,
         Command::Crawl(arguments) => crawler::run(arguments, &config).await,
     }
 }
 
-async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+fn check_config(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let path = settings.config.as_ref();
+    let path = path.context("check-config needs --config FILE")?;
+    let findings = match Config::read_checked(path) {
+        Ok(config) => check::check(&settings.over(config)),
+        Err(errors) => {
+            let wrong = |error| Finding::Wrong(chain(error));
+            errors.iter().map(|error| wrong(error)).collect()
+        }
+    };
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    let is_wrong = |finding: &Finding| matches!(finding, Finding::Wrong(_));
+    if findings.iter().any(is_wrong) {
+        return Ok(ExitCode::FAILURE);
+    }
+    mirror::print(&format!("{} is right\n", path.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(
+    config: Config,
+    path: Option<PathBuf>,
+    source: reload::Source,
+    log: Log,
+    sockets: Inherited,
+) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     if config.redirect.retry_window.is_some() {
         warn!("redirect.retry-window has no effect yet: retries are not told from first requests");
     }
-    let front_end = FrontEnd::bind(config).await?;
-    for address in &config.listen {
-        info!(%address, "listening");
-    }
+    let notifier = Notifier::from_environment();
+    let front_end = FrontEnd::with_sockets(&config, sockets).await?;
+    let mut status = "listening".to_owned();
     for address in front_end.local_addresses() {
         // To stderr, for scripts that asked for port 0.
         eprintln!("registry-proxy listens on {address}");
+        status = format!("{status} on {address}");
     }
     let shutdown = CancellationToken::new();
+    let (ask, asked) = watch::channel(());
+    let reloader = Reloader::new(path, source, config, front_end.live(), Arc::new(log));
+    let around = |moment| match moment {
+        Moment::Before => notifier.tell(Event::Reloading),
+        Moment::After => notifier.tell(Event::Ready(&status)),
+    };
     let stop = shutdown.clone();
+    // Watched for before it is said that all is ready: a signal may come at once.
+    let signals = Signals::watch()?;
+    notifier.tell(Event::Ready(&status));
+    let serving = async {
+        let serving = front_end.run(shutdown.clone());
+        let reloading = reloader.run(asked, shutdown.clone(), around);
+        tokio::join!(serving, reloading);
+    };
     tokio::select! {
-        () = front_end.run(shutdown) => {}
+        () = serving => {}
+        // Never comes back by itself.
+        () = notifier.keep_alive() => {}
         // Comes back only at the second signal, which does not wait for anybody.
-        result = stop_on_signal(stop) => {
-            result?;
-            return Ok(ExitCode::FAILURE);
-        }
+        () = signals.obey(&ask, &stop, &notifier) => return Ok(ExitCode::FAILURE),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,32 +229,47 @@ fn raise_file_limit() {
     }
 }
 
-async fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
-    // Nothing to reload on SIGHUP, since every change is taken up by itself; but it must not end us.
-    let _ignored = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    for _ in 0..2 {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        info!("stopping: requests in flight may finish");
-        shutdown.cancel();
-    }
-    Ok(())
+/// What an operator, or a service manager, says by signals.
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Sends log lines to stderr; `RUST_LOG` chooses what is said.
-pub fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .init();
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        let watch = |kind, name| signal(kind).with_context(|| format!("cannot watch for {name}"));
+        Ok(Self {
+            reload: watch(SignalKind::hangup(), "SIGHUP")?,
+            terminate: watch(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: watch(SignalKind::interrupt(), "SIGINT")?,
+        })
+    }
+
+    /// Comes back at the second signal to stop.
+    async fn obey(
+        mut self,
+        ask: &watch::Sender<()>,
+        stop: &CancellationToken,
+        notifier: &Notifier,
+    ) {
+        loop {
+            tokio::select! {
+                _ = self.reload.recv() => {
+                    ask.send_replace(());
+                    continue;
+                }
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+            info!("stopping: requests in flight may finish");
+            notifier.tell(Event::Stopping);
+            stop.cancel();
+        }
+    }
 }
 
 /// Says once what went wrong, and gives the exit status of failure.

@@ -4,6 +4,7 @@
 //! is not a trusted proxy is the client. Anything left of it is the client's own claim.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
@@ -15,12 +16,12 @@ const MAX_HOPS: usize = 64;
 
 /// The proxies whose word is taken.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies(Arc<[IpNet]>);
 
 impl TrustedProxies {
     /// Trusts the given networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self(networks.into())
     }
 
     /// Whether fields added by this peer may be believed.

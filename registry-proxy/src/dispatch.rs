@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use oci_mirror::http::Body;
@@ -20,8 +20,9 @@ use crate::v2;
 pub struct Shared {
     /// The current snapshot; `None` until a tree could be read.
     pub snapshot: Arc<ArcSwapOption<Snapshot>>,
-    /// Whose word on the client's address is taken.
-    pub trusted: TrustedProxies,
+    /// Whose word on the client's address is taken while there is no snapshot, and on a connection
+    /// before its first request.
+    pub trusted: Arc<ArcSwap<TrustedProxies>>,
     /// What we call ourselves towards a client that does not say.
     pub fallback: RegistryHost,
 }
@@ -36,9 +37,15 @@ impl Shared {
     ) -> Response<Body> {
         let path = request.uri().path();
         if path == "/v2" || path.starts_with("/v2/") {
-            let public = self.public_url(&request, connection);
+            // One snapshot answers the whole request, whatever is swapped in meanwhile.
+            let snapshot = self.snapshot.load_full();
+            let trusted = match &snapshot {
+                Some(snapshot) => snapshot.trusted.clone(),
+                None => TrustedProxies::clone(&self.trusted.load()),
+            };
+            let public = self.public_url(&request, connection, &trusted);
             let (head, _body) = request.into_parts();
-            let client = self.trusted.client(connection.peer, &head.headers);
+            let client = trusted.client(connection.peer, &head.headers);
             let request = v2::Request {
                 method: &head.method,
                 uri: &head.uri,
@@ -46,17 +53,20 @@ impl Shared {
                 client,
                 public: &public,
             };
-            // One snapshot answers the whole request, whatever is swapped in meanwhile.
-            let snapshot = self.snapshot.load_full();
             return v2::respond(&request, snapshot.as_deref()).await;
         }
         let Ok(response) = pages.call(request.map(axum::body::Body::new)).await;
         response.map(Body::boxed)
     }
 
-    fn public_url(&self, request: &Request<Incoming>, connection: Connection) -> PublicUrl {
+    fn public_url(
+        &self,
+        request: &Request<Incoming>,
+        connection: Connection,
+        trusted: &TrustedProxies,
+    ) -> PublicUrl {
         let forwarding = match connection.peer {
-            Some(peer) if self.trusted.trusts(peer.ip()) => Forwarding::Trusted,
+            Some(peer) if trusted.trusts(peer.ip()) => Forwarding::Trusted,
             // Whoever may open the socket file was given that right by the operator.
             None => Forwarding::Trusted,
             Some(_) => Forwarding::Untrusted,

@@ -3,11 +3,13 @@
 //! Imports flow one way: [`server`] → [`dispatch`] → [`v2`], [`metalink`], [`web`] → [`select`] → [`network`],
 //! [`geo`]; what writes ([`crawler`], [`mirror`]) goes through [`db`], and [`snapshot`] turns tree and
 //! database into the one immutable value that requests read. [`cli`] and [`config`] are how an operator
-//! says what is wanted; [`base_url`] and [`client_address`] decide whom to believe about a request.
+//! says what is wanted, [`check`] whether it can be had, and [`reload`] that it has changed; [`log`] and
+//! [`systemd`] tell how it goes; [`base_url`] and [`client_address`] decide whom to believe about a request.
 
 mod by_text;
 
 pub mod base_url;
+pub mod check;
 pub mod cli;
 pub mod client_address;
 pub mod config;
@@ -15,12 +17,15 @@ pub mod crawler;
 pub mod db;
 pub mod dispatch;
 pub mod geo;
+pub mod log;
 pub mod metalink;
 pub mod mirror;
 pub mod network;
 pub mod presence;
+pub mod reload;
 pub mod select;
 pub mod server;
 pub mod snapshot;
+pub mod systemd;
 pub mod v2;
 pub mod web;

@@ -4,11 +4,18 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use oci_mirror::http::server::activation::Inherited;
 use registry_proxy::cli::{self, Arguments};
+use registry_proxy::log::Log;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::start_logging();
+    let log = Log::start();
+    // Before there are threads: it changes the environment.
+    let sockets = match Inherited::take() {
+        Ok(sockets) => sockets,
+        Err(error) => return cli::report(&error.into()),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -18,7 +25,7 @@ fn main() -> ExitCode {
             return cli::report(&anyhow::Error::from(error).context("cannot start the runtime"));
         }
     };
-    match runtime.block_on(cli::run(arguments)) {
+    match runtime.block_on(cli::run(arguments, log, sockets)) {
         Ok(code) => code,
         Err(error) => cli::report(&error),
     }

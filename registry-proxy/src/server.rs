@@ -3,18 +3,25 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use hyper::service::service_fn;
-use oci_mirror::http::server::{self, Connection, Limits, Server};
+use oci_mirror::http::server::activation::Inherited;
+use oci_mirror::http::server::tls::{self, Tls};
+use oci_mirror::http::server::{
+    self, Connection, Limits, ListenAddress, ProxyHeader, Security, Server, Surroundings,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::client_address::TrustedProxies;
-use crate::config::Config;
+use crate::config::{Config, Spoken};
 use crate::crawler;
 use crate::dispatch::Shared;
-use crate::snapshot::{self, Watcher};
+use crate::geo::Geo;
+use crate::snapshot::{self, Reconfigure, Settings, Watcher};
 use crate::web;
 
 /// A front end that listens and is not yet served.
@@ -24,6 +31,33 @@ pub struct FrontEnd {
     watcher: Watcher,
     crawls: Option<crawler::Schedule>,
     shared: Arc<Shared>,
+    live: Live,
+}
+
+/// What of a running front end can be changed.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The certificate and its key, if TLS is spoken.
+    pub tls: Option<Tls>,
+    trusted: Arc<ArcSwap<TrustedProxies>>,
+    names_clients: Arc<AtomicBool>,
+    watcher: Reconfigure,
+    geo: Arc<Geo>,
+}
+
+impl Live {
+    /// The geographic databases as they were at the start.
+    pub fn geo(&self) -> Arc<Geo> {
+        Arc::clone(&self.geo)
+    }
+
+    /// Puts settings into force; every request that comes afterwards sees all of them.
+    pub async fn put(&self, config: &Config, settings: Settings) {
+        self.names_clients
+            .store(config.log.client_addresses, Ordering::Relaxed);
+        self.trusted.store(Arc::new(settings.trusted.clone()));
+        self.watcher.put(settings).await;
+    }
 }
 
 impl FrontEnd {
@@ -32,16 +66,29 @@ impl FrontEnd {
     /// A tree directory that is missing is an error; one that has no usable content is not: the front
     /// end then says that it is not ready and takes the content up when it comes.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
+        Self::with_sockets(config, Inherited::default()).await
+    }
+
+    /// As [`FrontEnd::bind`], on sockets that were passed to us, if there are any.
+    pub async fn with_sockets(config: &Config, sockets: Inherited) -> Result<Self, Error> {
         let snapshot = Arc::new(ArcSwapOption::empty());
         let mut watcher = Watcher::open(config, Arc::clone(&snapshot)).map_err(Error::Snapshot)?;
         watcher.once().await;
-        let server = Server::bind(&config.listen, Limits::default())
-            .await
-            .map_err(Error::Listen)?;
+        let tls = config.tls.as_ref().map(|tls| Tls::load(&tls.files()));
+        let tls = tls.transpose().map_err(Error::Tls)?;
+        let trusted = TrustedProxies::new(config.trusted_proxies.clone());
+        let live = Live {
+            tls,
+            trusted: Arc::new(ArcSwap::from_pointee(trusted)),
+            names_clients: Arc::new(AtomicBool::new(config.log.client_addresses)),
+            watcher: watcher.reconfigure(),
+            geo: watcher.geo(),
+        };
+        let server = listen(config, sockets, &live).await?;
         let fallback = own_name(server.local_addresses().first());
         let shared = Shared {
             snapshot: Arc::clone(&snapshot),
-            trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            trusted: Arc::clone(&live.trusted),
             fallback: fallback.parse().map_err(|_| Error::Address)?,
         };
         let crawls = config
@@ -53,12 +100,18 @@ impl FrontEnd {
             watcher,
             crawls,
             shared: Arc::new(shared),
+            live,
         })
     }
 
     /// The TCP addresses in use, with the ports the system chose.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
         self.server.local_addresses()
+    }
+
+    /// What can be changed while it runs.
+    pub fn live(&self) -> Live {
+        self.live.clone()
     }
 
     /// Serves until `shutdown`, then drains.
@@ -82,6 +135,64 @@ impl FrontEnd {
     }
 }
 
+/// Binds what the configuration names, or takes over what was passed to us instead.
+async fn listen(config: &Config, sockets: Inherited, live: &Live) -> Result<Server, Error> {
+    let trusted = Arc::clone(&live.trusted);
+    let surroundings = Surroundings {
+        trusts: Arc::new(move |address| trusted.load().trusts(address)),
+        proxy_header: if config.proxy_protocol {
+            ProxyHeader::Expected
+        } else {
+            ProxyHeader::Absent
+        },
+        names_clients: Arc::clone(&live.names_clients),
+    };
+    let mut server = Server::new(Limits::from(&config.limits), surroundings);
+    let security = |spoken| match (spoken, &live.tls) {
+        (Spoken::Tls, Some(tls)) => Security::Tls(tls.clone()),
+        _ => Security::Clear,
+    };
+    if sockets.is_empty() {
+        for (address, spoken) in config.listeners() {
+            info!(%address, ?spoken, "listening");
+            server
+                .listen(&address, config.socket_mode, security(spoken))
+                .await
+                .map_err(Error::Listen)?;
+        }
+        return Ok(server);
+    }
+    let mut named = config.tls.as_ref().and_then(|tls| tls.listen.clone());
+    for socket in sockets {
+        let address = socket.local_address();
+        let spoken = match (address, &mut named) {
+            (Some(address), Some(named)) => {
+                let before = named.len();
+                named.retain(|name| *name != ListenAddress::Tcp(address));
+                if named.len() < before {
+                    Spoken::Tls
+                } else {
+                    Spoken::Clear
+                }
+            }
+            (Some(_), None) if config.tls.is_some() => Spoken::Tls,
+            _ => Spoken::Clear,
+        };
+        match address {
+            Some(address) => info!(%address, ?spoken, "listening on a socket passed to us"),
+            None => info!(?spoken, "listening on a unix socket passed to us"),
+        }
+        server
+            .adopt(socket, security(spoken))
+            .map_err(Error::Listen)?;
+    }
+    // Else what was meant for TLS might be spoken in the clear.
+    match named.unwrap_or_default().into_iter().next() {
+        Some(address) => Err(Error::NotPassed(address)),
+        None => Ok(server),
+    }
+}
+
 /// What to call ourselves towards a client that names no host: the address we listen on, unless that
 /// is every address.
 fn own_name(address: Option<&SocketAddr>) -> String {
@@ -98,9 +209,15 @@ pub enum Error {
     /// The tree's directory or a geographic database cannot be opened.
     #[error("cannot start the front end")]
     Snapshot(#[source] snapshot::Error),
+    /// The certificate or its key cannot be used.
+    #[error("cannot speak TLS")]
+    Tls(#[source] tls::Error),
     /// An address cannot be bound.
     #[error("cannot start the front end")]
     Listen(#[source] server::Error),
+    /// There are sockets passed to us, and this is not among them.
+    #[error("{0} of tls.listen is not among the sockets passed to us")]
+    NotPassed(ListenAddress),
     /// The bound address has no text form we could put into a URL.
     #[error("cannot tell the address of the front end")]
     Address,

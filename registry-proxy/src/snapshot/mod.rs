@@ -13,13 +13,15 @@ use oci_mirror::reference::RepoName;
 use oci_mirror::tree::catalog::{BlobId, Repository};
 use oci_mirror::tree::{Catalog, Tree, TreePath};
 
-use crate::geo::{Geo, Place};
+use crate::client_address::TrustedProxies;
+use crate::config::Config;
+use crate::geo::{self, Geo, Place};
 use crate::metalink::Resource;
 use crate::presence::Presence;
 use crate::select::{Client, Network};
 use crate::v2;
 
-pub use watcher::{Error, Watcher};
+pub use watcher::{Error, Reconfigure, Watcher};
 
 /// Most mirrors named to one client.
 pub const MAX_MIRRORS: usize = 10;
@@ -39,6 +41,39 @@ pub struct Snapshot {
     pub geo: Arc<Geo>,
     /// When to redirect.
     pub policy: Policy,
+    /// Whose word on the client's address is taken.
+    pub trusted: TrustedProxies,
+}
+
+/// What a snapshot takes from the configuration: replaced together, so that no request sees some of
+/// the old and some of the new.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where addresses are.
+    pub geo: Arc<Geo>,
+    /// When to redirect.
+    pub policy: Policy,
+    /// Whose word on the client's address is taken.
+    pub trusted: TrustedProxies,
+}
+
+impl Settings {
+    /// What a configuration says, with the geographic databases opened.
+    pub fn open(config: &Config) -> Result<Self, geo::Error> {
+        Ok(Self::of(config, Arc::new(Geo::open(&config.geoip)?)))
+    }
+
+    /// What a configuration says, with geographic databases that are open already.
+    pub fn of(config: &Config, geo: Arc<Geo>) -> Self {
+        Self {
+            geo,
+            policy: Policy {
+                min_size: config.redirect.min_size.0,
+                min_mirrors: config.redirect.min_mirrors,
+            },
+            trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+        }
+    }
 }
 
 /// When to redirect, and to how many.

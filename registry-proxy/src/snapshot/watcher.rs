@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use oci_mirror::tree::{Catalog, Tree, TreePath, reader};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use super::{Policy, Snapshot};
+use super::{Settings, Snapshot};
 use crate::config::Config;
 use crate::db::{self, Database};
 use crate::geo::{self, Geo};
@@ -28,14 +29,33 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct Watcher {
     tree: PathBuf,
     database: PathBuf,
-    geo: Arc<Geo>,
-    policy: Policy,
+    settings: Settings,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
+    changes: mpsc::Receiver<Change>,
+    sender: mpsc::Sender<Change>,
     open: Source,
     /// What was seen when a snapshot was last attempted, and when that was.
     seen: Option<(Seen, Instant)>,
     /// Whether that attempt failed.
     failed: bool,
+}
+
+/// New settings, and who waits until they hold.
+type Change = (Settings, oneshot::Sender<()>);
+
+/// Gives a running [`Watcher`] other settings.
+#[derive(Debug, Clone)]
+pub struct Reconfigure(mpsc::Sender<Change>);
+
+impl Reconfigure {
+    /// Puts settings into force; afterwards every new request sees them, whole.
+    pub async fn put(&self, settings: Settings) {
+        let (done, held) = oneshot::channel();
+        // Both fail only when the watcher has ended, and with it the serving of requests.
+        if self.0.send((settings, done)).await.is_ok() {
+            let _ = held.await;
+        }
+    }
 }
 
 /// Tells one version of tree and database from the next.
@@ -64,14 +84,13 @@ impl Watcher {
     /// Opens what the configuration names; only what can never come right later is an error.
     pub fn open(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Result<Self, Error> {
         Tree::open(&config.tree).map_err(Error::Tree)?;
+        let (sender, changes) = mpsc::channel(1);
         Ok(Self {
             tree: config.tree.clone(),
             database: config.database.clone(),
-            geo: Arc::new(Geo::open(&config.geoip).map_err(Error::Geo)?),
-            policy: Policy {
-                min_size: config.redirect.min_size.0,
-                min_mirrors: config.redirect.min_mirrors,
-            },
+            settings: Settings::open(config).map_err(Error::Geo)?,
+            changes,
+            sender,
             snapshot,
             open: Source::Absent,
             seen: None,
@@ -79,15 +98,52 @@ impl Watcher {
         })
     }
 
+    /// The geographic databases it was given.
+    pub fn geo(&self) -> Arc<Geo> {
+        Arc::clone(&self.settings.geo)
+    }
+
+    /// What gives this watcher other settings while it runs.
+    pub fn reconfigure(&self) -> Reconfigure {
+        Reconfigure(self.sender.clone())
+    }
+
     /// Looks for changes until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
+                Some((settings, done)) = self.changes.recv() => {
+                    self.apply(settings);
+                    // Whoever asked may have ended meanwhile.
+                    let _ = done.send(());
+                    continue;
+                }
                 () = tokio::time::sleep(TICK) => {}
             }
             self.once().await;
         }
+    }
+
+    /// Takes over other settings, and swaps in the current snapshot with them.
+    fn apply(&mut self, settings: Settings) {
+        if let Some(current) = self.snapshot.load_full() {
+            let Settings {
+                geo,
+                policy,
+                trusted,
+            } = settings.clone();
+            self.snapshot.store(Some(Arc::new(Snapshot {
+                tree: current.tree.clone(),
+                catalog: Arc::clone(&current.catalog),
+                network: Arc::clone(&current.network),
+                presence: Arc::clone(&current.presence),
+                geo,
+                policy,
+                trusted,
+            })));
+        }
+        self.settings = settings;
     }
 
     /// Looks once, and swaps in a new snapshot if something changed.
@@ -143,11 +199,11 @@ impl Watcher {
     }
 
     async fn load(&mut self) -> Result<Snapshot, Error> {
-        let (root, geo, policy) = (self.tree.clone(), Arc::clone(&self.geo), self.policy);
+        let (root, settings) = (self.tree.clone(), self.settings.clone());
         let previous = self.snapshot.load_full();
         let open = std::mem::replace(&mut self.open, Source::Absent);
         let load = move || {
-            let loaded = build(&root, &open, geo, policy, previous.as_deref());
+            let loaded = build(&root, &open, settings, previous.as_deref());
             (loaded, open)
         };
         let (loaded, open) = tokio::task::spawn_blocking(load)
@@ -161,8 +217,7 @@ impl Watcher {
 fn build(
     root: &Path,
     database: &Source,
-    geo: Arc<Geo>,
-    policy: Policy,
+    settings: Settings,
     previous: Option<&Snapshot>,
 ) -> Result<Snapshot, Error> {
     // Opened anew each time: the directory may have been replaced as a whole.
@@ -202,8 +257,9 @@ fn build(
         catalog,
         network,
         presence,
-        geo,
-        policy,
+        geo: settings.geo,
+        policy: settings.policy,
+        trusted: settings.trusted,
     })
 }
 

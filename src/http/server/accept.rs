@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -164,7 +163,8 @@ where
             peer: *client,
             encrypted,
         };
-        self.serve(stream, (self.service)(connection), stopped).await
+        self.serve(stream, (self.service)(connection), stopped)
+            .await
     }
 
     async fn serve(
@@ -225,10 +225,9 @@ where
 
     fn count(&self, client: Peer) -> Result<Option<Counted>, Ended> {
         match (&self.crowd, client) {
-            (Some(crowd), Some(client)) if !self.trusts(client) => crowd
-                .enter(client.ip())
-                .map(Some)
-                .ok_or(Ended::Crowd),
+            (Some(crowd), Some(client)) if !self.trusts(client) => {
+                crowd.enter(client.ip()).map(Some).ok_or(Ended::Crowd)
+            }
             _ => Ok(None),
         }
     }

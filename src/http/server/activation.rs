@@ -90,7 +90,9 @@ impl Socket {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is not a stream socket.
-    #[error("socket {number} of those passed to us (LISTEN_FDS) is neither a TCP nor a unix stream socket")]
+    #[error(
+        "socket {number} of those passed to us (LISTEN_FDS) is neither a TCP nor a unix stream socket"
+    )]
     Kind {
         /// Its place among them, from zero.
         number: usize,

@@ -220,7 +220,10 @@ mod tests {
         rate: 0,
     };
 
-    fn pair(room: usize, patience: Patience) -> (DuplexStream, Patient<DuplexStream>, Arc<Exchanges>) {
+    fn pair(
+        room: usize,
+        patience: Patience,
+    ) -> (DuplexStream, Patient<DuplexStream>, Arc<Exchanges>) {
         let exchanges = Arc::new(Exchanges::new());
         let (peer, stream) = duplex(room);
         let patient = Patient::new(stream, patience, Arc::clone(&exchanges));
@@ -308,7 +311,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn how_slow_a_client_may_be_is_a_matter_of_the_rate() {
-        for (rate, is_cut) in [(0, false), (7, false), (9, true)] {
+        for (rate, is_cut) in [(0, false), (6, false), (9, true)] {
             let (mut peer, mut stream, exchanges) = pair(80, Patience { rate, ..PATIENCE });
             let _exchange = exchanges.begin(Version::HTTP_11);
             // Eight bytes a second, for long enough that several windows pass.

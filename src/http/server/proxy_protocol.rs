@@ -151,7 +151,9 @@ fn version_2(bytes: &[u8]) -> Result<Progress, Malformed> {
         }
         TCP_OVER_IPV6 => {
             let (addresses, fields) = rest.split_first_chunk::<36>().ok_or(Malformed::Length)?;
-            let (source, _) = addresses.split_first_chunk::<16>().ok_or(Malformed::Length)?;
+            let (source, _) = addresses
+                .split_first_chunk::<16>()
+                .ok_or(Malformed::Length)?;
             let port = u16::from_be_bytes([addresses[32], addresses[33]]);
             (Some((Ipv6Addr::from(*source).into(), port)), fields)
         }
@@ -307,12 +309,24 @@ mod tests {
             &v2(0x21, TCP_OVER_IPV4, &[0; 11]),
             &v2(0x21, TCP_OVER_IPV6, &[0; 35]),
             &v2(0x21, TCP_OVER_IPV4, &[0; 14]),
-            &v2(0x21, TCP_OVER_IPV4, &[[0; 12].as_slice(), &[4, 0, 2, 1]].concat()),
-            &v2(0x21, TCP_OVER_IPV4, &[[0; 12].as_slice(), &[PP2_TYPE_SSL, 0, 0]].concat()),
+            &v2(
+                0x21,
+                TCP_OVER_IPV4,
+                &[[0; 12].as_slice(), &[4, 0, 2, 1]].concat(),
+            ),
+            &v2(
+                0x21,
+                TCP_OVER_IPV4,
+                &[[0; 12].as_slice(), &[PP2_TYPE_SSL, 0, 0]].concat(),
+            ),
             &v2(0x21, 0, &vec![0; V2_MAX + 1]),
             &[b"PROXY ".as_slice(), &[b'x'; 101]].concat(),
         ] {
-            assert!(parse(bytes).is_err(), "{:?}", String::from_utf8_lossy(bytes));
+            assert!(
+                parse(bytes).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 

@@ -103,7 +103,12 @@ async fn only_a_trusted_proxy_says_whom_it_passes_on() {
     let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 443\r\n";
     let passed_on = [&header[..], REQUEST].concat();
     for (trusts, expected, request, answer) in [
-        (true, ProxyHeader::Expected, &passed_on[..], Some("192.0.2.7:4711")),
+        (
+            true,
+            ProxyHeader::Expected,
+            &passed_on[..],
+            Some("192.0.2.7:4711"),
+        ),
         (true, ProxyHeader::Expected, REQUEST, None),
         (true, ProxyHeader::Absent, &passed_on, None),
         (false, ProxyHeader::Expected, &passed_on, None),
@@ -116,7 +121,11 @@ async fn only_a_trusted_proxy_says_whom_it_passes_on() {
         };
         let response = with_surroundings(Limits::default(), surroundings, request).await;
         let is_answered = response.starts_with("HTTP/1.1 200");
-        assert_eq!(is_answered, answer.is_some(), "{trusts} {expected:?} {response}");
+        assert_eq!(
+            is_answered,
+            answer.is_some(),
+            "{trusts} {expected:?} {response}"
+        );
         assert!(response.contains(answer.unwrap_or_default()), "{response}");
     }
 }
@@ -133,6 +142,10 @@ async fn a_client_with_too_many_connections_is_turned_away_and_a_proxy_is_not() 
             ..Surroundings::default()
         };
         let response = with_surroundings(limits, surroundings, REQUEST).await;
-        assert_eq!(response.starts_with("HTTP/1.1 200"), is_answered, "{response}");
+        assert_eq!(
+            response.starts_with("HTTP/1.1 200"),
+            is_answered,
+            "{response}"
+        );
     }
 }

@@ -76,11 +76,7 @@ fn config(files: &Files, tickets: Arc<dyn ProducesTickets>) -> Result<ServerConf
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder
-                .with_no_client_auth()
-                .with_single_cert(chain, key)
-        })
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|source| Error::Pair {
             files: files.clone(),
             source,

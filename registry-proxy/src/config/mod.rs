@@ -3,18 +3,27 @@
 //! Every field has a default, so `registry-proxy serve --tree DIR` is a whole configuration. What is
 //! wrong is said at the start, with the place in the file; a running server never finds out.
 
+mod limits;
+mod log;
+mod mistakes;
+mod tls;
+mod value;
+
 use std::fs::File;
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::SignedDuration;
-use oci_mirror::excerpt::Excerpt;
-use oci_mirror::http::server::ListenAddress;
+use oci_mirror::http::server::{ListenAddress, SocketMode};
 use oci_mirror::size::ByteSize;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use value::{duration, networks, some_addresses, some_duration};
+
+pub use limits::Limits;
+pub use log::{Format, Level, Log};
+pub use tls::{Spoken, Tls};
 
 /// Largest configuration file read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -26,6 +35,8 @@ pub struct Config {
     /// Where to listen; at least one address.
     #[serde(deserialize_with = "some_addresses")]
     pub listen: Vec<ListenAddress>,
+    /// The permissions of unix sockets.
+    pub socket_mode: SocketMode,
     /// The tree to serve.
     pub tree: PathBuf,
     /// The database of mirrors; without the file there are no mirrors.
@@ -33,27 +44,37 @@ pub struct Config {
     /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether trusted proxies, and whoever comes by a unix socket, begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// MaxMind or DB-IP databases; none means the built-in country database.
     pub geoip: Vec<PathBuf>,
     /// When and how blobs are redirected.
     pub redirect: Redirect,
     /// How mirrors are checked.
     pub crawler: Crawler,
-    /// Not there yet.
-    pub tls: Option<NoTls>,
+    /// What clients may take.
+    pub limits: Limits,
+    /// The certificate, and who speaks TLS.
+    pub tls: Option<Tls>,
+    /// What is said, and how.
+    pub log: Log,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(([0_u16; 8], 5000).into())],
+            socket_mode: SocketMode::default(),
             tree: "/srv/containers".into(),
             database: "/var/lib/registry-proxy/mirrors.db".into(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             geoip: Vec::new(),
             redirect: Redirect::default(),
             crawler: Crawler::default(),
+            limits: Limits::default(),
             tls: None,
+            log: Log::default(),
         }
     }
 }
@@ -109,6 +130,26 @@ impl Default for Crawler {
 impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = Self::text(path)?;
+        Self::parse(&text).map_err(|source| Error::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Reads a configuration file; everything that is wrong with it, if something is.
+    pub fn read_checked(path: &Path) -> Result<Self, Vec<Error>> {
+        let text = Self::text(path).map_err(|error| vec![error])?;
+        mistakes::parse(&text).map_err(|mistakes| {
+            let wrong = |source| Error::Parse {
+                path: path.to_owned(),
+                source: Box::new(source),
+            };
+            mistakes.into_iter().map(wrong).collect()
+        })
+    }
+
+    fn text(path: &Path) -> Result<String, Error> {
         let failed = |source| Error::Read {
             path: path.to_owned(),
             source,
@@ -123,73 +164,12 @@ impl Config {
                 path: path.to_owned(),
             });
         }
-        Self::parse(&text).map_err(|source| Error::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })
+        Ok(text)
     }
 
     /// Parses the text of a configuration file.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
-    }
-}
-
-fn some_addresses<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<ListenAddress>, D::Error> {
-    let addresses = Vec::deserialize(deserializer)?;
-    if addresses.is_empty() {
-        return Err(serde::de::Error::custom(
-            "there must be an address to listen on",
-        ));
-    }
-    Ok(addresses)
-}
-
-/// Networks, a bare address being a network of one.
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let network = |text: &String| {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map_err(|_| {
-                serde::de::Error::custom(format!(
-                    "{} is neither a network (ADDR/BITS) nor an address",
-                    Excerpt(text)
-                ))
-            })
-    };
-    Vec::<String>::deserialize(deserializer)?
-        .iter()
-        .map(network)
-        .collect()
-}
-
-/// Reads `90s`, `2m`, `1h 30m`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let parsed = text
-        .parse::<SignedDuration>()
-        .map_err(serde::de::Error::custom)?;
-    match Duration::try_from(parsed).map_err(serde::de::Error::custom)? {
-        Duration::ZERO => Err(serde::de::Error::custom("it must be longer than nothing")),
-        duration => Ok(duration),
-    }
-}
-
-fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
-}
-
-/// The section `[tls]`: this version does not speak TLS, and must not pretend to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoTls {}
-
-impl<'de> Deserialize<'de> for NoTls {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom(
-            "TLS is not spoken by this version: put a TLS proxy in front and name it in trusted-proxies",
-        ))
     }
 }
 
@@ -228,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_example_is_the_default() {
-        let example = include_str!("../../contrib/registry-proxy.toml");
+        let example = include_str!("../../../contrib/registry-proxy.toml");
         assert_eq!(Config::parse(example).unwrap(), Config::default());
         assert_eq!(Config::parse("").unwrap(), Config::default());
     }
@@ -257,11 +237,38 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_rather_than_ignored() {
-        let error = Config::parse("[tls]\ncertificate = \"c\"\nkey = \"k\"\n")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("TLS is not spoken"), "{error}");
+    fn with_tls_every_tcp_address_speaks_it_unless_others_are_named() {
+        let listeners = |tls: &str| {
+            let listen = "listen = [\"[::]:5000\", \"unix:/run/s\"]\n";
+            let config = Config::parse(&format!("{listen}{tls}"))
+                .unwrap()
+                .listeners();
+            let line = |(address, spoken)| format!("{address} {spoken:?}");
+            config.into_iter().map(line).collect::<Vec<_>>()
+        };
+        let pair = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+        assert_eq!(listeners(""), ["[::]:5000 Clear", "unix:/run/s Clear"]);
+        assert_eq!(listeners(pair), ["[::]:5000 Tls", "unix:/run/s Clear"]);
+        assert_eq!(
+            listeners(&format!("{pair}listen = [\"[::]:443\"]\n")),
+            ["[::]:5000 Clear", "unix:/run/s Clear", "[::]:443 Tls"]
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_found_with_its_line() {
+        let text = "lissen = []\ntree = 1\n[limits]\nconnections = 0\nmin-rate = \"2 KiB\"\nheader-bytes = \"1KiB\"\n\
+                    [tlss]\ncertificate = \"c\"\n[log]\nlevel = \"loud\"\n[tls]\nkey = \"k\"\n";
+        let mistakes = mistakes::parse(text).unwrap_err();
+        let all: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(mistakes.len(), 7, "{all:#?}");
+        for named in ["lissen", "tlss", "8 KiB", "loud", "certificate", "line 2"] {
+            assert!(
+                all.iter().any(|text| text.contains(named)),
+                "{named} {all:#?}"
+            );
+        }
+        assert_eq!(mistakes::parse("").unwrap(), Config::default());
     }
 
     #[test]
@@ -276,6 +283,14 @@ mod tests {
             "[crawler]\ninterval = 3",
             "[redirect]\nretry-window = \"soon\"",
             "tree = 1",
+            "socket-mode = \"rw\"",
+            "[limits]\nconnections = 0",
+            "[limits]\nheader-bytes = \"4KiB\"",
+            "[limits]\nidle-time = \"0s\"",
+            "[limits]\ngrace = \"3000000h\"",
+            "[log]\nformat = \"xml\"",
+            "[tls]\ncertificate = \"c\"",
+            "[tls]\ncertificate = \"c\"\nkey = \"k\"\nlisten = [\"unix:/run/s\"]",
         ] {
             assert!(Config::parse(text).is_err(), "{text}");
         }
@@ -284,7 +299,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_never_panics(text in ".{0,200}") {
-            drop(Config::parse(&text));
+            prop_assert_eq!(Config::parse(&text).is_ok(), mistakes::parse(&text).is_ok());
         }
     }
 }
