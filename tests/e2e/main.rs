@@ -19,6 +19,8 @@ mod partial;
 mod pulls;
 mod removal;
 mod repairs;
+mod served;
+mod serving;
 mod trees;
 mod upload;
 mod wire;

@@ -41,6 +41,12 @@ impl Authority {
         self.directory.join("authority.pem")
     }
 
+    /// The certificate it has signed, and the key of that.
+    pub fn server_pair(&self) -> (PathBuf, PathBuf) {
+        let path = |name| self.directory.join(name);
+        (path("server.pem"), path("server.key"))
+    }
+
     /// Two lines for a server of nginx that give it the certificate and its key.
     pub fn nginx_settings(&self) -> String {
         let directory = self.directory.display();
