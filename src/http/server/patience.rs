@@ -44,6 +44,8 @@ pub struct Patient<S> {
     pace: Pace,
     /// Whether the last write found no room.
     blocked: bool,
+    /// When a write last found room again: until then a client is not idle but behind.
+    unblocked: Instant,
     /// When the idle connection was told to end.
     ending: Option<Instant>,
     /// Never later than the next moment something may be due.
@@ -62,6 +64,7 @@ impl<S> Patient<S> {
             head: None,
             pace: Pace::new(patience.stall, patience.rate),
             blocked: false,
+            unblocked: began,
             ending: None,
             clock: Box::pin(tokio::time::sleep_until(began + patience.head)),
         }
@@ -86,14 +89,17 @@ impl<S> Patient<S> {
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        self.blocked = written.is_pending();
+        let was_blocked = std::mem::replace(&mut self.blocked, written.is_pending());
         if self.blocked {
             self.pace.wait(Instant::now());
             ready!(self.poll_clock(context))?;
             return Poll::Pending;
         }
-        if self.pace.is_waiting() && self.exchanges.turn() != Turn::Theirs {
-            self.pace.go_on(Instant::now());
+        if was_blocked {
+            self.unblocked = Instant::now();
+            if self.exchanges.turn() != Turn::Theirs {
+                self.pace.go_on(self.unblocked);
+            }
         }
         written
     }
@@ -123,9 +129,13 @@ impl<S> Patient<S> {
         }
         let waited = match turn {
             Turn::First => Some(self.began + self.patience.head),
+            // The end of the last response is still on its way.
+            Turn::Next(..) if self.blocked => None,
             Turn::Next(since, ended) => match self.head {
                 Some((first, before)) if before == ended => Some(first + self.patience.head),
-                _ if since + self.patience.idle > now => Some(since + self.patience.idle),
+                _ if since.max(self.unblocked) + self.patience.idle > now => {
+                    Some(since.max(self.unblocked) + self.patience.idle)
+                }
                 _ => {
                     // The server ends the connection as its version of HTTP does; who does not play
                     // along has as long as for a head.
@@ -307,6 +317,20 @@ mod tests {
         let _body = exchanges.begin(Version::HTTP_2).carry(Body::from("x"));
         let error = stream.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_still_takes_the_last_response_is_not_idle() {
+        let (mut peer, mut stream, exchanges) = pair(16, PATIENCE);
+        answer(&exchanges, Version::HTTP_11);
+        let (written, ()) = tokio::join!(stream.write_all(&[0; 160]), async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                peer.read_exact(&mut [0; 16]).await.unwrap();
+            }
+        });
+        written.unwrap();
+        assert!(!exchanges.has_idled());
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,34 +15,55 @@ async fn with_server(limits: Limits, request: &[u8]) -> String {
 }
 
 async fn with_surroundings(limits: Limits, surroundings: Surroundings, request: &[u8]) -> String {
-    let mut server = Server::new(limits, surroundings);
-    let address = "127.0.0.1:0".parse().unwrap();
-    server
-        .listen(&address, SocketMode::default(), Security::Clear)
-        .await
-        .unwrap();
-    let address = server.local_addresses()[0];
-    let shutdown = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let service = |connection: Connection| {
-        service_fn(move |request| {
-            let peer = format!("{:?} {}", connection.peer, connection.encrypted);
-            let answered = answer(request);
-            async move {
-                let mut response = answered.await?;
-                response.headers_mut().insert("peer", peer.parse().unwrap());
-                Ok(response)
-            }
-        })
-    };
-    tasks.spawn(server.run(service, shutdown.clone()));
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let running = Running::start(limits, surroundings).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut response = Vec::new();
     drop(stream.read_to_end(&mut response).await);
-    shutdown.cancel();
-    tasks.join_next().await;
+    running.stop().await;
     String::from_utf8_lossy(&response).into_owned()
+}
+
+struct Running {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    async fn start(limits: Limits, surroundings: Surroundings) -> Self {
+        let mut server = Server::new(limits, surroundings);
+        let address = "127.0.0.1:0".parse().unwrap();
+        server
+            .listen(&address, SocketMode::default(), Security::Clear)
+            .await
+            .unwrap();
+        let address = server.local_addresses()[0];
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let service = |connection: Connection| {
+            service_fn(move |request| {
+                let peer = format!("{:?} {}", connection.peer, connection.encrypted);
+                let answered = answer(request);
+                async move {
+                    let mut response = answered.await?;
+                    response.headers_mut().insert("peer", peer.parse().unwrap());
+                    Ok(response)
+                }
+            })
+        };
+        tasks.spawn(server.run(service, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            tasks,
+        }
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        self.tasks.join_next().await;
+    }
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -97,6 +118,35 @@ async fn a_connection_without_further_requests_is_closed() {
     let response = served.await.unwrap();
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 }
+
+#[tokio::test]
+async fn an_idle_connection_of_http_2_is_told_that_it_ends() {
+    let limits = Limits {
+        idle_time: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    // The preface, empty SETTINGS, and on stream 1 the HEADERS of `GET http://x/`, complete.
+    let request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+                    \0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01x";
+    let running = Running::start(limits, Surroundings::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut kinds = Vec::new();
+    while kinds.last() != Some(&GOAWAY) {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        kinds.push(head[3]);
+    }
+    assert!(kinds.contains(&DATA), "{kinds:?}");
+    drop(stream);
+    running.stop().await;
+}
+
+/// Kinds of frames of HTTP/2.
+const DATA: u8 = 0;
+const GOAWAY: u8 = 7;
 
 #[tokio::test]
 async fn only_a_trusted_proxy_says_whom_it_passes_on() {
