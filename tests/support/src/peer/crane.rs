@@ -17,12 +17,17 @@ pub fn client() -> Result<Command> {
 
 /// Copies an image, with all platforms if it has several, into an OCI layout at a path.
 pub fn pull(reference: &str, layout: &Path) -> Result<Output> {
-    run(client()?.args(["pull", "--format=oci", reference]).arg(layout))
+    run(client()?
+        .args(["pull", "--format=oci", reference])
+        .arg(layout))
 }
 
 /// The digest a reference stands for.
 pub fn digest(reference: &str) -> Result<String> {
-    Ok(run(client()?.args(["digest", reference]))?.stdout.trim().to_owned())
+    Ok(run(client()?.args(["digest", reference]))?
+        .stdout
+        .trim()
+        .to_owned())
 }
 
 /// The tags of a repository, in the registry's order.

@@ -17,13 +17,24 @@ fn client(arguments: &[&str]) -> Result<Command> {
 
 /// Copies an image, with all platforms if it has several, into an OCI layout at a path.
 pub fn pull(reference: &str, layout: &Path) -> Result<Output> {
-    let mut command = client(&["copy", "--no-tty", "--from-plain-http", "--to-oci-layout", reference])?;
+    let mut command = client(&[
+        "copy",
+        "--no-tty",
+        "--from-plain-http",
+        "--to-oci-layout",
+        reference,
+    ])?;
     run(command.arg(format!("{}:pulled", layout.display())))
 }
 
 /// Attaches a file to an image as an artifact of a type.
 pub fn attach(artifact_type: &str, reference: &str, file: &Path) -> Result<Output> {
-    let mut command = client(&["attach", "--no-tty", "--plain-http", "--disable-path-validation"])?;
+    let mut command = client(&[
+        "attach",
+        "--no-tty",
+        "--plain-http",
+        "--disable-path-validation",
+    ])?;
     command.args(["--artifact-type", artifact_type, reference]);
     run(command.arg(format!("{}:text/plain", file.display())))
 }

@@ -11,9 +11,13 @@ use crate::process::{Output, run};
 
 /// The command, told that the host of a reference speaks plain HTTP.
 fn client(reference: &str) -> Result<Command> {
-    let host = reference.split_once('/').map_or(reference, |(host, _)| host);
+    let host = reference
+        .split_once('/')
+        .map_or(reference, |(host, _)| host);
     let mut command = go_tool::program("regctl")?;
-    command.arg("--host").arg(format!("reg={host},tls=disabled"));
+    command
+        .arg("--host")
+        .arg(format!("reg={host},tls=disabled"));
     Ok(command)
 }
 
