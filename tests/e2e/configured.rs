@@ -61,7 +61,8 @@ impl Scene {
         let now = requests();
         let since = |lines: &[String], seen: usize| {
             let new = lines[seen..].iter();
-            let asked = new.filter(|line| !line.contains(" /v2/ "));
+            // What is no request is a client that tries whether TLS is spoken.
+            let asked = new.filter(|line| line.contains(" /v2/") && !line.contains(" /v2/ "));
             asked.cloned().collect::<Vec<String>>()
         };
         Asked {
@@ -178,7 +179,7 @@ fn skopeo_asks_a_mirror_for_what_it_is_configured_for() {
         std::fs::write(&config, registries(&scene, pull_from_mirror)).unwrap();
         let target = tempfile::tempdir().unwrap();
         let mut skopeo = program("skopeo").unwrap();
-        skopeo.env("CONTAINERS_REGISTRIES_CONF", &config);
+        skopeo.arg("--registries-conf").arg(&config);
         skopeo.args(["copy", &format!("docker://{reference}")]);
         skopeo.arg(format!("oci:{}:pulled", target.path().display()));
         scene.watch(|| drop(run(&mut skopeo).unwrap()))
