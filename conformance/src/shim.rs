@@ -2,9 +2,11 @@
 //!
 //! A mirror network is read-only, so the official suite cannot push what it then wants to read. The shim
 //! stands before both: what writes goes to a docker-registry, and before the next question is let through
-//! to `registry-proxy`, `mirror-tool export` brings the tree up to date. All that is read comes from the
-//! tree but for one thing, which no tree can have: a blob that no manifest refers to. For that the
-//! docker-registry is asked too, after `registry-proxy` has answered 404, and it is counted.
+//! to `registry-proxy`, `mirror-tool export` brings the tree up to date.
+//!
+//! No tree has a blob that no manifest refers to. When one is asked for, the shim pushes a manifest that
+//! does, exports that and asks again. What still is not in the tree, because docker-registry would not
+//! take such a manifest, is answered by docker-registry, and counted.
 //!
 //! Additions are exported into the tree that is being served, as in real life. Something exported by its
 //! digest stays in a tree for good, so after a deletion a new tree is made and served.
@@ -21,6 +23,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
+use oci_mirror::digest::Algorithm;
 use oci_mirror::tree::{Tree, TreeWriter};
 use serde_json::Value;
 use support::peer::docker_registry::DockerRegistry;
@@ -35,7 +38,7 @@ use tokio::task::JoinSet;
 pub struct Answered {
     /// Questions answered by `registry-proxy`.
     pub by_front_end: usize,
-    /// Questions for a blob that no manifest refers to, answered by docker-registry.
+    /// Questions for a blob that no manifest can be made to refer to, answered by docker-registry.
     pub by_registry: usize,
 }
 
@@ -141,6 +144,17 @@ struct Pushed {
     /// Which of them were pushed by digest.
     by_digest: BTreeSet<String>,
     tags: BTreeMap<String, String>,
+    /// The manifests that the shim has made, by the blob they refer to.
+    holders: BTreeMap<String, String>,
+}
+
+impl Pushed {
+    fn forget(&mut self, reference: &str) {
+        self.tags
+            .retain(|tag, digest| tag != reference && digest != reference);
+        self.by_digest.remove(reference);
+        self.manifests.remove(reference);
+    }
 }
 
 /// What has happened since the tree was last brought up to date.
@@ -175,59 +189,110 @@ impl Registries {
         if !question.reads() {
             let url = self.registry.url();
             let response = self.forward(&url, question).await?;
-            self.note(question, &response);
+            if response.status().is_success() {
+                let digest = response.headers().get("docker-content-digest");
+                let digest = digest.and_then(|digest| digest.to_str().ok());
+                let digest = digest.map(str::to_owned);
+                self.note(question, digest).await?;
+            }
             return Ok(response);
         }
         self.catch_up()?;
-        let response = self.forward(&self.front_end.url.clone(), question).await?;
-        if response.status() == StatusCode::NOT_FOUND && self.is_unreferenced_blob(question) {
-            let kept = self.forward(&self.registry.url(), question).await?;
-            if kept.status() != StatusCode::NOT_FOUND {
-                self.answered.by_registry += 1;
-                return Ok(kept);
+        let mut response = self.forward(&self.front_end.url.clone(), question).await?;
+        if response.status() == StatusCode::NOT_FOUND
+            && let Some((name, digest)) = self.unreferenced_blob(question)
+        {
+            if self.hold(name, digest).await? {
+                self.catch_up()?;
+                response = self.forward(&self.front_end.url.clone(), question).await?;
+            } else {
+                let kept = self.forward(&self.registry.url(), question).await?;
+                if kept.status() != StatusCode::NOT_FOUND {
+                    self.answered.by_registry += 1;
+                    return Ok(kept);
+                }
             }
         }
         self.answered.by_front_end += 1;
         Ok(response)
     }
 
-    fn is_unreferenced_blob(&self, question: &Question) -> bool {
-        let Some((name, "blobs", digest)) = question.subject() else {
-            return false;
-        };
+    /// The repository and digest of a blob that no manifest refers to, if that is what is asked for.
+    fn unreferenced_blob<'a>(&self, question: &'a Question) -> Option<(&'a str, &'a str)> {
+        let (name, kind, digest) = question.subject()?;
         let manifests = self.pushed.get(name).map(|pushed| &pushed.manifests);
         let mut manifests = manifests.into_iter().flatten();
-        !manifests.any(|(own, below)| own == digest || below.contains(digest))
+        let referenced = manifests.any(|(own, below)| own == digest || below.contains(digest));
+        (kind == "blobs" && !referenced).then_some((name, digest))
+    }
+
+    /// Pushes a manifest that refers to a blob; whether docker-registry has the one and takes the other.
+    async fn hold(&mut self, name: &str, digest: &str) -> Result<bool> {
+        let url = format!("{}/v2/{name}", self.registry.url());
+        let blob = self
+            .client
+            .head(format!("{url}/blobs/{digest}"))
+            .send()
+            .await?;
+        let size = blob.headers().get(header::CONTENT_LENGTH);
+        let size: Option<u64> = size.and_then(|size| size.to_str().ok()?.parse().ok());
+        let Some(size) = size.filter(|_| blob.status().is_success()) else {
+            return Ok(false);
+        };
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type, "layers": [],
+            "config": {"mediaType": "application/octet-stream", "digest": digest, "size": size},
+        });
+        let manifest = manifest.to_string();
+        let holder = Algorithm::Sha256.digest(manifest.as_bytes()).to_string();
+        let put = self.client.put(format!("{url}/manifests/{holder}"));
+        let put = put.header(header::CONTENT_TYPE, media_type).body(manifest);
+        if !put.send().await?.status().is_success() {
+            return Ok(false);
+        }
+        let pushed = self.pushed.entry(name.to_owned()).or_default();
+        let below = BTreeSet::from([digest.to_owned()]);
+        pushed.manifests.insert(holder.clone(), below);
+        pushed.by_digest.insert(holder.clone());
+        pushed.holders.insert(digest.to_owned(), holder);
+        self.change = self.change.max(Some(Change::Added));
+        Ok(true)
     }
 
     /// Remembers what a successful write has changed.
-    fn note(&mut self, question: &Question, response: &Response) {
-        let Some((name, "manifests", reference)) = question.subject() else {
-            return;
+    async fn note(&mut self, question: &Question, digest: Option<String>) -> Result<()> {
+        let Some((name, kind, reference)) = question.subject() else {
+            return Ok(());
         };
-        if !response.status().is_success() {
-            return;
-        }
         let pushed = self.pushed.entry(name.to_owned()).or_default();
-        if question.method == Method::PUT {
-            let digest = response.headers().get("docker-content-digest");
-            let digest = digest.and_then(|digest| digest.to_str().ok());
-            let digest = digest.unwrap_or(reference).to_owned();
-            if reference.contains(':') {
-                pushed.by_digest.insert(digest.clone());
-            } else {
-                pushed.tags.insert(reference.to_owned(), digest.clone());
+        match (kind, &question.method) {
+            ("manifests", &Method::PUT) => {
+                let digest = digest.unwrap_or_else(|| reference.to_owned());
+                if reference.contains(':') {
+                    pushed.by_digest.insert(digest.clone());
+                } else {
+                    pushed.tags.insert(reference.to_owned(), digest.clone());
+                }
+                pushed.manifests.insert(digest, digests(&question.body));
+                self.change = self.change.max(Some(Change::Added));
             }
-            pushed.manifests.insert(digest, digests(&question.body));
-            self.change = self.change.max(Some(Change::Added));
-        } else if question.method == Method::DELETE {
-            pushed
-                .tags
-                .retain(|tag, digest| tag != reference && digest != reference);
-            pushed.by_digest.remove(reference);
-            pushed.manifests.remove(reference);
-            self.change = Some(Change::Removed);
+            ("manifests", &Method::DELETE) => {
+                pushed.forget(reference);
+                self.change = Some(Change::Removed);
+            }
+            ("blobs", &Method::DELETE) => {
+                let Some(holder) = pushed.holders.remove(reference) else {
+                    return Ok(());
+                };
+                pushed.forget(&holder);
+                self.change = Some(Change::Removed);
+                let url = format!("{}/v2/{name}/manifests/{holder}", self.registry.url());
+                self.client.delete(url).send().await?.error_for_status()?;
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// Makes the front end serve what the docker-registry has.

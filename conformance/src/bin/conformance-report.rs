@@ -61,9 +61,5 @@ async fn run(suite: &Path) -> Result<String> {
     let full = tokio::task::spawn_blocking(move || official::full(&suite, &host, &results));
     let full = full.await??;
     let answered = shim.answered().await;
-    eprintln!(
-        "read in full mode: {} answers of registry-proxy, {} of docker-registry",
-        answered.by_front_end, answered.by_registry
-    );
     table::official(&read_only, &full, answered)
 }
