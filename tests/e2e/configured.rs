@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use support::peer::authority::Authority;
 use support::peer::containerd::Containerd;
@@ -52,13 +53,9 @@ impl Scene {
     /// What the other registry and the front end are asked while something is done, less the question
     /// whether they are registries; and how many blobs mirrors send.
     fn watch(&self, act: impl FnOnce()) -> Asked {
-        let requests = || {
-            let lists = [self.upstream.requests(), self.before.requests()];
-            lists.map(Result::unwrap)
-        };
-        let ([upstream, front_end], blobs) = (requests(), self.network.blobs_from_mirrors());
+        let before = self.counted();
         act();
-        let now = requests();
+        let after = self.counted();
         let since = |lines: &[String], seen: usize| {
             let new = lines[seen..].iter();
             // What is no request is a client that tries whether TLS is spoken.
@@ -66,9 +63,28 @@ impl Scene {
             asked.cloned().collect::<Vec<String>>()
         };
         Asked {
-            upstream: since(&now[0], upstream.len()),
-            front_end: since(&now[1], front_end.len()),
-            from_mirrors: self.network.blobs_from_mirrors() - blobs,
+            upstream: since(&after.0, before.0.len()),
+            front_end: since(&after.1, before.1.len()),
+            from_mirrors: after.2 - before.2,
+        }
+    }
+
+    /// The requests of the other registry and of the front end, and how many blobs mirrors have sent: when
+    /// no more are added, since a server writes its log after it has sent the answer.
+    fn counted(&self) -> (Vec<String>, Vec<String>, usize) {
+        let count = || {
+            let lists = [self.upstream.requests(), self.before.requests()];
+            let [upstream, front_end] = lists.map(Result::unwrap);
+            (upstream, front_end, self.network.blobs_from_mirrors())
+        };
+        let mut last = count();
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = count();
+            if now == last {
+                return now;
+            }
+            last = now;
         }
     }
 
@@ -281,7 +297,10 @@ fn clients_verify_a_proxy_before_the_front_end() {
             .arg(layout.path()))
     };
     assert!(crane(&|_| ()).is_err());
-    crane(&|crane| drop(crane.env("SSL_CERT_FILE", authority.certificate()))).unwrap();
+    crane(&|crane| {
+        crane.env("SSL_CERT_FILE", authority.certificate());
+    })
+    .unwrap();
     assert!(scene.network.blobs_from_mirrors() > 0);
 
     // Whatever names itself does so by the name and the scheme that the client knows.
