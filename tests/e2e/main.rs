@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod clients;
+mod configured;
 mod contents;
 mod faults;
 mod follower;

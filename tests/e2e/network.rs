@@ -133,17 +133,22 @@ pub(crate) struct Network {
 impl Network {
     /// Two mirrors of the shared tree, filled by rsync, verified by a crawl.
     pub(crate) fn start() -> Self {
+        Self::of(tree())
+    }
+
+    /// Two mirrors of a tree, filled by rsync, verified by a crawl.
+    pub(crate) fn of(tree: &Path) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         for mirror in ["nginx", "apache"] {
-            rsyncd::sync(tree(), path(mirror), &[]).unwrap();
+            rsyncd::sync(tree, path(mirror), &[]).unwrap();
         }
         let nginx = nginx::start(&path("nginx"), &path("nginx.state")).unwrap();
         // An address of its own: aria2 takes two mirrors at one address for one host.
         let mut address = free_address().unwrap();
         address.set_ip(Ipv4Addr::new(127, 0, 0, 2).into());
         let apache = apache::start_at(address, &path("apache"), &path("apache.state")).unwrap();
-        let tools = Tools::new(tree(), directory.path());
+        let tools = Tools::new(tree, directory.path());
         tools.add_mirror("heidelberg", &nginx.url(), "DE");
         tools.add_mirror("sydney", &apache.url(), "AU");
         tools.crawl();

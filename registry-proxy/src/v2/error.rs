@@ -153,7 +153,8 @@ impl Error {
             | Self::LeftOut {
                 as_manifest: false, ..
             } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
-            Self::PageSize(_) => (StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID"),
+            // The specification's codes are all there are, and it has none for this.
+            Self::PageSize(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             Self::Tree(_) | Self::Truncated { .. } | Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN")

@@ -27,13 +27,18 @@ pub fn program(name: &str) -> Result<Command> {
         .map(|directory| Path::new(directory).join(name))
         .find(|path| path.is_file())
         .ok_or_else(|| anyhow!("{name} is not installed: run tests/peers/install"))?;
+    Ok(isolated(&path))
+}
+
+/// A program at a path, that sees neither the `PATH` of the test nor a proxy.
+pub(crate) fn isolated(path: &Path) -> Command {
     let mut command = Command::new(path);
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     for variable in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
         command.env_remove(variable);
         command.env_remove(variable.to_uppercase());
     }
-    Ok(command)
+    command
 }
 
 /// What a program that ended well has said.

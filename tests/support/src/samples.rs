@@ -73,7 +73,7 @@ pub fn fill(registry: &DockerRegistry) -> Result<()> {
 }
 
 /// Cargo's target directory: the one the running test lies in, which cargo marks as a cache.
-fn target_directory() -> Result<PathBuf> {
+pub(crate) fn target_directory() -> Result<PathBuf> {
     let test = std::env::current_exe().context("cannot find the running test")?;
     let target = test
         .ancestors()

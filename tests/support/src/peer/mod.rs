@@ -3,7 +3,8 @@
 //! Servers, which pick a free port or take an address: [`docker_registry`], the source registry;
 //! [`authority`] and [`tinyproxy`], what may stand before it; [`nginx`], [`apache`] and [`rsyncd`], the
 //! mirrors of volunteers. Clients: [`dockerd`], [`podman`],
-//! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], which reads metalinks.
+//! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], which reads metalinks. [`crane`],
+//! [`oras`] and [`regctl`] copy images too; they are built by `tests/peers/go-tools`.
 //!
 //! A server given an address can be stopped and started again in the same place. Any address in
 //! 127.0.0.0/8 will do, so one machine can play a network.
@@ -12,10 +13,14 @@ pub mod apache;
 pub mod aria2;
 pub mod authority;
 pub mod containerd;
+pub mod crane;
 pub mod docker_registry;
 pub mod dockerd;
+mod go_tool;
 pub mod nginx;
+pub mod oras;
 pub mod podman;
+pub mod regctl;
 pub mod rsyncd;
 pub mod skopeo;
 pub mod tinyproxy;

@@ -54,6 +54,13 @@ impl Podman {
             .args(["pull", "--tls-verify=false", reference]))
     }
 
+    /// Pulls an image over TLS, with the authorities found in a directory as `*.crt`.
+    pub fn pull_verified(&self, authorities: &Path, reference: &str) -> Result<Output> {
+        let mut command = self.client()?;
+        command.args(["pull", "--tls-verify=true", "--cert-dir"]);
+        run(command.arg(authorities).arg(reference))
+    }
+
     /// Runs an image's command, or the one given, to its end and returns its standard output.
     pub fn run(&self, reference: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.client()?;
