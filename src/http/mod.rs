@@ -2,11 +2,14 @@
 //!
 //! [`server`] accepts connections within limits and drains them on shutdown; [`patience`] ends those
 //! whose peer does nothing. [`files`] answers for
-//! a file with ranges and conditions ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110)); [`body`]
+//! a file with ranges and [`conditions`] ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110)), several
+//! ranges at once as [`multipart`]; [`body`]
 //! streams it in pieces of fixed size, so that memory does not grow with the size of a blob.
 
 pub mod body;
+pub mod conditions;
 pub mod files;
+pub mod multipart;
 pub mod patience;
 pub mod server;
 

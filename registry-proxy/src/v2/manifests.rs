@@ -6,7 +6,7 @@
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use http::{Method, Response, StatusCode};
 use oci_mirror::http::Body;
-use oci_mirror::http::files::matches_etag;
+use oci_mirror::http::conditions::matches_etag;
 use oci_mirror::manifest;
 use oci_mirror::reference::{Reference, RepoName};
 use oci_mirror::tree::TreePath;
