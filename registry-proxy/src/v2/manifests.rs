@@ -13,6 +13,7 @@ use oci_mirror::tree::TreePath;
 
 use super::CONTENT_DIGEST;
 use super::error::Error;
+use super::mirrorlist;
 use super::request::Request;
 use crate::metalink;
 use crate::snapshot::Snapshot;
@@ -40,12 +41,15 @@ pub async fn respond(
             reference => Error::manifest_unknown(name, reference),
         });
     };
+    let subject = metalink::Subject {
+        name,
+        blob,
+        endpoint: "manifests",
+    };
+    if mirrorlist::is_asked_for(request) {
+        return mirrorlist::respond(&subject, id, request, snapshot);
+    }
     if let Some(version) = request.metalink() {
-        let subject = metalink::Subject {
-            name,
-            blob,
-            endpoint: "manifests",
-        };
         return metalink::respond(version, &subject, request, snapshot).await;
     }
 
