@@ -3,7 +3,8 @@
 //! Servers, which pick a free port or take an address: [`docker_registry`], the source registry;
 //! [`authority`] and [`tinyproxy`], what may stand before it; [`nginx`], [`apache`] and [`rsyncd`], the
 //! mirrors of volunteers. Clients: [`dockerd`], [`podman`],
-//! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], which reads metalinks.
+//! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], [`wget2`] and [`librepo`], which read
+//! metalinks.
 //!
 //! A server given an address can be stopped and started again in the same place. Any address in
 //! 127.0.0.0/8 will do, so one machine can play a network.
@@ -14,12 +15,14 @@ pub mod authority;
 pub mod containerd;
 pub mod docker_registry;
 pub mod dockerd;
+pub mod librepo;
 pub mod nginx;
 pub mod podman;
 pub mod rsyncd;
 pub mod skopeo;
 pub mod tinyproxy;
 pub mod web_server;
+pub mod wget2;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
