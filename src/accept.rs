@@ -1,8 +1,9 @@
-//! The `Accept` field, read for one question: does this client want a metalink?
+//! The `Accept` field: does this client want a metalink, and which form of a page does it prefer?
 //!
 //! [RFC 9110, section 12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1). A metalink is
 //! consent, not a format among others: containerd sends `*/*` and would take it for the blob, so only
-//! a range that names a metalink type counts.
+//! a range that names a metalink type counts. Where several forms say the same, [`preferred`] weighs them
+//! as the RFC does.
 
 /// The two metalink formats a client can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +59,74 @@ pub fn metalink<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Metalink
         (v3, MetalinkVersion::V3)
     };
     (best > 0 && best >= others).then_some(version)
+}
+
+/// Which of the media types `offered` a client prefers, by its position: the first of those it gives the
+/// highest weight. `None` if it wants none of them.
+///
+/// ```
+/// use oci_mirror::accept::preferred;
+/// let offered = ["text/plain", "text/html"];
+/// assert_eq!(preferred(["text/html,application/xml;q=0.9,*/*;q=0.8"], &offered), Some(1));
+/// assert_eq!(preferred(["*/*"], &offered), Some(0));
+/// ```
+pub fn preferred<'a>(lines: impl IntoIterator<Item = &'a str>, offered: &[&str]) -> Option<usize> {
+    // For each type the most specific range met, and its weight.
+    let mut met: Vec<(Specificity, Weight)> = vec![(Specificity::None, 0); offered.len()];
+    let mut empty = true;
+    for range in lines.into_iter().flat_map(elements) {
+        let mut parts = range.split(';');
+        let name = parts.next().unwrap_or_default().trim();
+        if name.is_empty() {
+            continue;
+        }
+        empty = false;
+        let weight = weight(parts).unwrap_or(0);
+        for (media_type, best) in offered.iter().zip(&mut met) {
+            let specificity = Specificity::of(name, media_type);
+            if specificity > Specificity::None {
+                *best = (*best).max((specificity, weight));
+            }
+        }
+    }
+    if empty {
+        return (!offered.is_empty()).then_some(0);
+    }
+    let weights = met.iter().map(|(_, weight)| *weight).enumerate();
+    // Of equals the last is taken, so the order is turned round.
+    let (position, weight) = weights.rev().max_by_key(|(_, weight)| *weight)?;
+    (weight > 0).then_some(position)
+}
+
+/// How closely a media range fits a media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Specificity {
+    /// Not at all.
+    None,
+    /// `*/*`.
+    Anything,
+    /// `type/*`.
+    Type,
+    /// `type/subtype`.
+    Exact,
+}
+
+impl Specificity {
+    fn of(range: &str, media_type: &str) -> Self {
+        let same_type = |kind: &str| {
+            let own = media_type.split('/').next().unwrap_or_default();
+            own.eq_ignore_ascii_case(kind)
+        };
+        if range.eq_ignore_ascii_case(media_type) {
+            Self::Exact
+        } else if range == "*/*" {
+            Self::Anything
+        } else if range.strip_suffix("/*").is_some_and(same_type) {
+            Self::Type
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// Splits a list field at the commas outside quoted strings.
@@ -151,7 +220,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_most_specific_range_gives_the_weight_and_ties_go_to_the_first() {
+        const FORMS: [&str; 3] = ["text/plain", "application/json", "text/html"];
+        let firefox = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        let cases: &[(&[&str], Option<usize>)] = &[
+            (&[], Some(0)),
+            (&[""], Some(0)),
+            (&["*/*"], Some(0)),
+            (&["text/*"], Some(0)),
+            (&["application/*"], Some(1)),
+            (&["application/json"], Some(1)),
+            (&["Text/HTML; level=1"], Some(2)),
+            (&[firefox], Some(2)),
+            (&["text/html, */*"], Some(0)),
+            (&["text/html;q=0.5", "application/json;q=0.6"], Some(1)),
+            (&["text/*;q=0.9, text/plain;q=0.1"], Some(2)),
+            (&["text/plain;q=0, */*"], Some(1)),
+            (&["image/png"], None),
+            (&["*/*;q=0"], None),
+            (&["text/html;q=nonsense"], None),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(
+                preferred(lines.iter().copied(), &FORMS),
+                *expected,
+                "{lines:?}"
+            );
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_preferred_is_offered(line in "[a-z*/;=,.0-9 \"]{0,80}") {
+            let offered = ["text/plain", "text/html"];
+            prop_assert!(preferred([line.as_str()], &offered).is_none_or(|it| it < offered.len()));
+        }
+
         #[test]
         fn nothing_without_the_word_metalink_is_consent(line in ".{0,120}") {
             let asked = metalink([line.as_str()]).is_some();

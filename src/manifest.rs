@@ -168,9 +168,9 @@ impl Manifest {
     /// What an artifact is for: the manifest's own `artifactType`, else the config's media type.
     pub fn artifact_type(&self) -> Option<&str> {
         match (&self.artifact_type, &self.content) {
-            (Some(artifact_type), _) => Some(artifact_type),
-            (None, Content::Image { config, .. }) => Some(config.media_type.as_str()),
-            (None, Content::Index { .. }) => None,
+            (Some(artifact_type), _) if !artifact_type.is_empty() => Some(artifact_type),
+            (_, Content::Image { config, .. }) => Some(config.media_type.as_str()),
+            (_, Content::Index { .. }) => None,
         }
     }
 

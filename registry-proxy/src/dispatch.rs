@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use oci_mirror::http::Body;
 use oci_mirror::http::server::Connection;
+use oci_mirror::http::{Body, files};
 use oci_mirror::reference::RegistryHost;
 use tower_service::Service as _;
 
@@ -29,7 +30,33 @@ pub struct Shared {
 
 impl Shared {
     /// Answers one request.
+    ///
+    /// No client of a registry sends a body in chunks to read something. One that gives a length as well
+    /// wants a proxy before us and us to disagree about where the request ends, and hyper has taken the
+    /// length away by now: so nothing that follows chunks is looked at.
     pub async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: Connection,
+        pages: axum::Router,
+    ) -> Response<Body> {
+        if !request.headers().contains_key(TRANSFER_ENCODING) {
+            return self.answer(request, connection, pages).await;
+        }
+        let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
+            files::text(
+                StatusCode::BAD_REQUEST,
+                "a request to read something has no body\n",
+            )
+        } else {
+            self.answer(request, connection, pages).await
+        };
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        response
+    }
+
+    async fn answer(
         &self,
         request: Request<Incoming>,
         connection: Connection,

@@ -3,16 +3,17 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::time::SystemTime;
 
 use http::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+    HeaderValue, LAST_MODIFIED,
 };
 use http::{Method, Response, StatusCode};
 
 use super::body::Body;
-use crate::range::{ByteRanges, Selection};
+use super::conditions::{self, Validators};
+use super::multipart::Multipart;
+use crate::range::Selection;
 use crate::tree::{Tree, TreePath, reader};
 
 /// Answers a request for the file at `path` below the tree, as a mirror would.
@@ -57,8 +58,7 @@ pub async fn respond(
 pub struct Opened {
     file: File,
     length: u64,
-    etag: HeaderValue,
-    modified: Option<HeaderValue>,
+    validators: Validators,
 }
 
 impl Opened {
@@ -87,8 +87,10 @@ impl Opened {
         Ok(Self {
             file,
             length: metadata.len(),
-            etag,
-            modified: metadata.modified().ok().and_then(http_date),
+            validators: Validators {
+                etag,
+                modified: metadata.modified().ok().and_then(conditions::timestamp),
+            },
         })
     }
 
@@ -97,7 +99,9 @@ impl Opened {
         self.length
     }
 
-    /// The response with this file, or the part of it that `headers` ask for.
+    /// The response with this file, or the parts of it that `headers` ask for.
+    ///
+    /// A field with more ranges than are read is ignored, as the RFC allows.
     pub fn respond(
         self,
         content_type: HeaderValue,
@@ -107,75 +111,54 @@ impl Opened {
         let mut response = Response::new(Body::empty());
         let fields = response.headers_mut();
         fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        fields.insert(ETAG, self.etag.clone());
-        if let Some(modified) = self.modified {
+        fields.insert(ETAG, self.validators.etag.clone());
+        if let Some(modified) = self.validators.last_modified() {
             fields.insert(LAST_MODIFIED, modified);
         }
-        if matches_etag(headers, &self.etag) {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        if let Some(status) = self.validators.precondition(headers) {
+            *response.status_mut() = status;
             return response;
         }
+        let ranges = conditions::requested_ranges(method, headers, &self.validators.etag);
+        let selection = match ranges {
+            Ok(Some(ranges)) => ranges.select(self.length),
+            _ => Selection::Whole,
+        };
+        let (status, content_type, length, body) = match selection {
+            Selection::Whole => {
+                let body = match *method {
+                    Method::HEAD => Body::empty(),
+                    _ => Body::file(self.file, 0..self.length),
+                };
+                (StatusCode::OK, content_type, self.length, body)
+            }
+            Selection::Part(part) => {
+                fields.insert(CONTENT_RANGE, content_range(Some(&part), self.length));
+                let (length, body) = (part.end - part.start, Body::file(self.file, part));
+                (StatusCode::PARTIAL_CONTENT, content_type, length, body)
+            }
+            Selection::Parts(parts) => {
+                let parts = Multipart::new(parts, self.length, content_type);
+                let (content_type, length) = (parts.content_type(), parts.length());
+                let body = parts.body(self.file);
+                (StatusCode::PARTIAL_CONTENT, content_type, length, body)
+            }
+            Selection::Unsatisfiable => {
+                fields.insert(CONTENT_RANGE, content_range(None, self.length));
+                let status = StatusCode::RANGE_NOT_SATISFIABLE;
+                (status, content_type, 0, Body::empty())
+            }
+        };
         fields.insert(CONTENT_TYPE, content_type);
-        let part =
-            match requested_range(headers, &self.etag).map(|ranges| ranges.select(self.length)) {
-                None | Some(Selection::Whole) => 0..self.length,
-                Some(Selection::Part(part)) => {
-                    fields.insert(CONTENT_RANGE, content_range(Some(&part), self.length));
-                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                    part
-                }
-                Some(Selection::Unsatisfiable) => {
-                    fields.insert(CONTENT_RANGE, content_range(None, self.length));
-                    fields.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-                    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-                    return response;
-                }
-            };
-        response
-            .headers_mut()
-            .insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
-        if method != Method::HEAD {
-            *response.body_mut() = Body::file(self.file, part);
-        }
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        *response.status_mut() = status;
+        *response.body_mut() = body;
         response
     }
 }
 
-/// Whether `If-None-Match` names the entity tag (RFC 9110, section 13.1.2).
-pub fn matches_etag(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    let named = |tag: &str| {
-        let tag = tag.trim();
-        tag == "*" || tag.trim_start_matches("W/").as_bytes() == etag.as_bytes()
-    };
-    let mut lists = headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    lists.any(|list| list.split(',').any(named))
-}
-
-/// The `Range` field, unless there is none we understand or `If-Range` names another entity.
-pub fn requested_range(headers: &HeaderMap, etag: &HeaderValue) -> Option<ByteRanges> {
-    let mut fields = headers.get_all(RANGE).iter();
-    let (field, None) = (fields.next()?, fields.next()) else {
-        return None;
-    };
-    if headers
-        .get(IF_RANGE)
-        .is_some_and(|condition| condition != etag)
-    {
-        return None;
-    }
-    ByteRanges::parse(field.to_str().ok()?)
-}
-
-/// A time as HTTP writes it (RFC 9110, section 5.6.7).
-fn http_date(time: SystemTime) -> Option<HeaderValue> {
-    let time = jiff::Timestamp::try_from(time).ok()?;
-    HeaderValue::try_from(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
-}
-
-fn content_range(part: Option<&Range<u64>>, length: u64) -> HeaderValue {
+/// The value of `Content-Range`: for a part, or for the lack of one.
+pub(super) fn content_range(part: Option<&Range<u64>>, length: u64) -> HeaderValue {
     let text = match part {
         Some(part) => format!("bytes {}-{}/{length}", part.start, part.end - 1),
         None => format!("bytes */{length}"),
@@ -208,10 +191,12 @@ pub fn text(status: StatusCode, message: &'static str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
     use http_body_util::BodyExt as _;
 
     use super::*;
     use crate::digest::Algorithm;
+    use crate::range::MAX_RANGES;
 
     async fn get(
         method: Method,
@@ -249,6 +234,7 @@ mod tests {
     #[tokio::test]
     async fn answers_ranges_and_conditions() {
         type Fields<'a> = &'a [(http::HeaderName, &'a str)];
+        let too_many = format!("bytes={}", vec!["0-0"; MAX_RANGES + 1].join(","));
         let cases: &[(Fields<'_>, u16, &str)] = &[
             (&[], 200, "0123456789"),
             (&[(RANGE, "bytes=2-4")], 206, "234"),
@@ -256,7 +242,10 @@ mod tests {
             (&[(RANGE, "bytes=-1")], 206, "9"),
             (&[(RANGE, "bytes=10-")], 416, ""),
             (&[(RANGE, "nonsense")], 200, "0123456789"),
-            (&[(RANGE, "bytes=0-0,2-2")], 200, "0123456789"),
+            (&[(RANGE, "bytes=0-0,90-")], 206, "0"),
+            (&[(RANGE, "bytes=90-,-0")], 416, ""),
+            (&[(RANGE, "bytes=0-,1-")], 200, "0123456789"),
+            (&[(RANGE, &too_many)], 200, "0123456789"),
             (
                 &[(RANGE, "bytes=0-0"), (IF_RANGE, "\"other\"")],
                 200,
@@ -265,6 +254,18 @@ mod tests {
             (&[(RANGE, "bytes=0-0"), (IF_RANGE, "ETAG")], 206, "0"),
             (&[(IF_NONE_MATCH, "\"x\", W/ETAG")], 304, ""),
             (&[(IF_NONE_MATCH, "\"x\"")], 200, "0123456789"),
+            (
+                &[(IF_MODIFIED_SINCE, "Sat, 01 Jan 2000 00:00:00 GMT")],
+                200,
+                "0123456789",
+            ),
+            (
+                &[(IF_MODIFIED_SINCE, "Thu, 31 Dec 2099 00:00:00 GMT")],
+                304,
+                "",
+            ),
+            (&[(RANGE, "bytes=2-4"), (IF_NONE_MATCH, "ETAG")], 304, ""),
+            (&[(http::header::IF_MATCH, "\"x\"")], 412, ""),
         ];
         for (fields, status, body) in cases {
             let (found, _, bytes) = get(Method::GET, "BLOB", fields).await;
@@ -277,8 +278,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn head_has_the_length_and_no_bytes() {
-        let (status, headers, body) = get(Method::HEAD, "BLOB", &[]).await;
+    async fn several_ranges_are_answered_by_several_parts() {
+        let (status, headers, body) = get(Method::GET, "BLOB", &[(RANGE, "bytes=7-8,0-0")]).await;
+        let content_type = headers[CONTENT_TYPE].to_str().unwrap();
+        let boundary = content_type
+            .strip_prefix("multipart/byteranges; boundary=")
+            .unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(
+            (status.as_u16(), headers[CONTENT_LENGTH].to_str().unwrap()),
+            (206, body.len().to_string().as_str())
+        );
+        assert!(!headers.contains_key(CONTENT_RANGE));
+        let parts: Vec<&str> = body.split(&format!("--{boundary}")).collect();
+        assert_eq!(parts.len(), 4, "{body}");
+        assert!(parts[1].contains("Content-Range: bytes 7-8/10\r\n\r\n78\r\n"));
+        assert!(parts[2].contains("Content-Range: bytes 0-0/10\r\n\r\n0\r\n"));
+    }
+
+    #[tokio::test]
+    async fn head_has_the_length_and_no_bytes_whatever_range_is_asked_for() {
+        let (status, headers, body) = get(Method::HEAD, "BLOB", &[(RANGE, "bytes=2-3")]).await;
         assert_eq!(
             (
                 status.as_u16(),

@@ -47,6 +47,11 @@ impl HeldLine {
         self.address
     }
 
+    /// How many bytes the server has said, of the `bytes` it may.
+    pub(crate) fn said_of(&self, bytes: usize) -> usize {
+        bytes - self.gate.left.lock().unwrap().unwrap_or(bytes)
+    }
+
     /// Waits until the line holds.
     #[track_caller]
     pub(crate) fn wait(&self) {

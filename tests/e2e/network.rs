@@ -228,13 +228,15 @@ pub(crate) struct FrontEnd {
 
 impl FrontEnd {
     pub(crate) fn start(tools: Tools) -> Self {
+        Self::start_trusting("127.0.0.0/8", tools)
+    }
+
+    /// One that believes only proxies of a network.
+    pub(crate) fn start_trusting(network: &str, tools: Tools) -> Self {
         let address = free_address().unwrap().to_string();
         let config = tools.directory.join("config.toml");
-        std::fs::write(
-            &config,
-            "trusted-proxies = [\"127.0.0.0/8\"]\n[crawler]\nenabled = false\n",
-        )
-        .unwrap();
+        let text = format!("trusted-proxies = [\"{network}\"]\n[crawler]\nenabled = false\n");
+        std::fs::write(&config, text).unwrap();
         let mut command = tools.command(&["serve", "--listen", &address]);
         command.arg("--config").arg(&config);
         let mut process =

@@ -8,6 +8,7 @@ pub mod fields;
 pub mod v3;
 pub mod v4;
 
+use std::borrow::Cow;
 use std::io;
 
 use http::Response;
@@ -44,6 +45,8 @@ pub struct Document<'a> {
     pub size: u64,
     /// Digest of the blob.
     pub digest: &'a Digest,
+    /// The name under which a client is to keep the blob.
+    pub name: Cow<'a, str>,
     /// Piece hashes, for a large blob.
     pub pieces: Option<Pieces>,
     /// Where the blob is, best first.
@@ -61,11 +64,9 @@ pub struct Resource {
     pub private: bool,
 }
 
-impl Document<'_> {
-    /// The name under which a client keeps the blob; no `:` in it, for file systems that have none.
-    pub fn file_name(&self) -> String {
-        format!("{}-{}", self.digest.algorithm(), self.digest.hex())
-    }
+/// The name of a blob in a document; no `:` in it, for file systems that have none.
+pub fn file_name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm(), digest.hex())
 }
 
 /// What a metalink is asked for.
@@ -120,6 +121,7 @@ pub async fn respond(
         published: snapshot.catalog.state().created,
         size: blob.size,
         digest: &blob.digest,
+        name: file_name(&blob.digest).into(),
         pieces,
         resources,
     };
@@ -128,10 +130,7 @@ pub async fn respond(
         MetalinkVersion::V3 => (v3::render(&document), "metalink"),
     };
     let text = text.map_err(|_| Error::Internal)?;
-    let disposition = format!(
-        "attachment; filename=\"{}.{extension}\"",
-        document.file_name()
-    );
+    let disposition = format!("attachment; filename=\"{}.{extension}\"", document.name);
     let mut response = Response::new(Body::empty());
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(version.media_type()));
@@ -184,6 +183,7 @@ mod tests {
             published: Timestamp::from_second(1_795_000_000).unwrap(),
             size,
             digest: &DIGEST,
+            name: file_name(&DIGEST).into(),
             pieces: Pieces::from_bytes(&[7; 64], size),
             resources: vec![
                 resource("https://m1.example/x", "DE", false),

@@ -30,13 +30,12 @@ pub fn render(document: &Document<'_>) -> io::Result<Vec<u8>> {
         ("xmlns:mm0", "http://fedorahosted.org/mirrormanager"),
     ]);
     root.write_inner_content(|writer| {
-        let name = document.file_name();
         writer
             .create_element("files")
             .write_inner_content(|writer| {
                 let file = writer
                     .create_element("file")
-                    .with_attribute(("name", name.as_str()));
+                    .with_attribute(("name", &*document.name));
                 file.write_inner_content(|writer| file_content(writer, document))
                     .map(drop)
             })?;

@@ -34,10 +34,9 @@ pub fn render(document: &Document<'_>) -> io::Result<Vec<u8>> {
                 .strftime("%Y-%m-%dT%H:%M:%SZ")
                 .to_string(),
         )?;
-        let name = document.file_name();
         let file = writer
             .create_element("file")
-            .with_attribute(("name", name.as_str()));
+            .with_attribute(("name", &*document.name));
         file.write_inner_content(|writer| file_content(writer, document))?;
         Ok(())
     })?;

@@ -8,6 +8,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, 
 use http::{HeaderName, Method, Response, StatusCode};
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
+use oci_mirror::http::conditions::{self, Validators};
 use oci_mirror::http::files::Opened;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
@@ -15,6 +16,7 @@ use oci_mirror::tree::catalog::Blob;
 
 use super::CONTENT_DIGEST;
 use super::error::Error;
+use super::mirrorlist;
 use super::request::Request;
 use crate::metalink::{self, fields};
 use crate::snapshot::Snapshot;
@@ -49,15 +51,29 @@ pub async fn respond(
         blob,
         endpoint: "blobs",
     };
+    if mirrorlist::is_asked_for(request) {
+        return mirrorlist::respond(&subject, id, request, snapshot);
+    }
     if let Some(version) = request.metalink() {
         return metalink::respond(version, &subject, request, snapshot).await;
     }
+    let etag = value(&format!("\"{digest}\""))?;
+    match Validators::of(etag.clone()).precondition(request.headers) {
+        None => {}
+        Some(StatusCode::NOT_MODIFIED) => return not_modified(digest, etag),
+        Some(_) => return Err(Error::OtherContent),
+    }
+    // Not every mirror answers several ranges at once, and podman bears no other answer.
+    let ranges = conditions::requested_ranges(request.method, request.headers, &etag)?;
+    let sent_from_here = ranges.is_some_and(|ranges| ranges.are_several());
 
     let mirrors = snapshot.mirrors(name, id, request.client);
     let best = mirrors.first();
     let mut response = if request.method == Method::HEAD {
         Response::new(Body::empty())
-    } else if let Some(best) = best.filter(|_| blob.size >= snapshot.policy.min_size) {
+    } else if let Some(best) =
+        best.filter(|_| !sent_from_here && blob.size >= snapshot.policy.min_size)
+    {
         redirect(&best.url)?
     } else {
         match (stream(request, snapshot, blob).await, best) {
@@ -73,7 +89,7 @@ pub async fn respond(
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Accept"));
     headers.insert(CONTENT_DIGEST, value(&digest.to_string())?);
-    headers.insert(ETAG, value(&format!("\"{digest}\""))?);
+    headers.insert(ETAG, etag);
     fields::append(headers, &mirrors, digest, &subject.url(request.public));
     if request.method == Method::HEAD {
         headers.insert(http::header::CONTENT_TYPE, OCTETS);
@@ -83,6 +99,17 @@ pub async fn respond(
         );
         headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
     }
+    Ok(response)
+}
+
+/// The client has the blob already, wherever it would have been sent for it.
+fn not_modified(digest: &Digest, etag: HeaderValue) -> Result<Response<Body>, Error> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    headers.insert(CONTENT_DIGEST, value(&digest.to_string())?);
+    headers.insert(ETAG, etag);
     Ok(response)
 }
 

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use oci_mirror::digest::Digest;
 use oci_mirror::excerpt::Excerpt;
 use oci_mirror::http::Body;
+use oci_mirror::range::TooMany;
 use oci_mirror::reference::{self, Reference, RepoName};
 use oci_mirror::tree::reader;
 use serde_json::json;
@@ -60,6 +61,12 @@ pub enum Error {
         /// What was asked for.
         digest: Digest,
     },
+    /// More ranges are asked for at once than we give. Podman asks again for fewer.
+    #[error(transparent)]
+    TooManyRanges(#[from] TooMany),
+    /// The content is not the one the client knows by `If-Match`.
+    #[error("the content is another than the one named by If-Match")]
+    OtherContent,
     /// `n` is not a number.
     #[error("n={0} is not a number of entries")]
     PageSize(Box<str>),
@@ -153,6 +160,8 @@ impl Error {
             | Self::LeftOut {
                 as_manifest: false, ..
             } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
+            Self::TooManyRanges(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
+            Self::OtherContent => (StatusCode::PRECONDITION_FAILED, "UNSUPPORTED"),
             // The specification's codes are all there are, and it has none for this.
             Self::PageSize(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),

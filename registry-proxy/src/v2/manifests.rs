@@ -6,13 +6,14 @@
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use http::{Method, Response, StatusCode};
 use oci_mirror::http::Body;
-use oci_mirror::http::files::matches_etag;
+use oci_mirror::http::conditions::matches_etag;
 use oci_mirror::manifest;
 use oci_mirror::reference::{Reference, RepoName};
 use oci_mirror::tree::TreePath;
 
 use super::CONTENT_DIGEST;
 use super::error::Error;
+use super::mirrorlist;
 use super::request::Request;
 use crate::metalink;
 use crate::snapshot::Snapshot;
@@ -40,12 +41,15 @@ pub async fn respond(
             reference => Error::manifest_unknown(name, reference),
         });
     };
+    let subject = metalink::Subject {
+        name,
+        blob,
+        endpoint: "manifests",
+    };
+    if mirrorlist::is_asked_for(request) {
+        return mirrorlist::respond(&subject, id, request, snapshot);
+    }
     if let Some(version) = request.metalink() {
-        let subject = metalink::Subject {
-            name,
-            blob,
-            endpoint: "manifests",
-        };
         return metalink::respond(version, &subject, request, snapshot).await;
     }
 

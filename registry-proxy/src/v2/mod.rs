@@ -1,6 +1,7 @@
 //! The registry API, pull side: the [distribution specification][spec] answered from a snapshot.
 //!
-//! [`route`] reads the path, [`manifests`], [`blobs`], [`listings`] and [`referrers`] answer, and
+//! [`route`] reads the path, [`manifests`], [`blobs`], [`listings`] and [`referrers`] answer,
+//! [`mirrorlist`] explains to whom a client would be sent, and
 //! [`error`] is the one place where an error becomes a status. Nothing here takes a lock, opens the
 //! database or waits for anything but the disk.
 //!
@@ -9,7 +10,9 @@
 pub mod blobs;
 pub mod error;
 pub mod listings;
+mod made;
 pub mod manifests;
+pub mod mirrorlist;
 pub mod referrers;
 pub mod request;
 pub mod route;

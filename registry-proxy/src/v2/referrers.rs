@@ -1,22 +1,34 @@
 //! Referrers: the signatures, SBOMs and the like that name a manifest as their subject.
 //!
-//! Always a list, empty for anything unknown, as the [specification][spec] demands.
+//! Always a list, empty for anything unknown, as the [specification][spec] demands. It is sorted by
+//! digest, so that it is the same from one request to the next, and a long one comes in pages: the
+//! annotations of each referrer are repeated in it, and those can be megabytes.
 //!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
 
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::Response;
+use http::header::{HeaderMap, HeaderName, HeaderValue, LINK};
+use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
-use oci_mirror::media_type::MediaType;
 use oci_mirror::reference::RepoName;
-use serde_json::{Value, json};
+use oci_mirror::tree::catalog::Repository;
 
 use super::error::Error;
+use super::made;
 use super::request::Request;
 use crate::snapshot::Snapshot;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// The type of every list of referrers.
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A page ends with the descriptor that takes it past so many bytes. Clients read manifests of 4 MiB.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Most artifact types asked for at once.
+const MAX_TYPES: usize = 64;
 
 /// Answers `GET /v2/<name>/referrers/<digest>`.
 pub fn respond(
@@ -25,46 +37,145 @@ pub fn respond(
     name: &RepoName,
     digest: &Digest,
 ) -> Result<Response<Body>, Error> {
-    let filter = request
-        .query("artifactType")
-        .filter(|filter| !filter.is_empty());
-    let manifests: Vec<Value> = match snapshot.repository(name) {
+    let wanted = artifact_types(request);
+    let all = match snapshot.repository(name) {
+        Ok(repository) => descriptors(snapshot, repository, digest, &wanted),
         Err(_) => Vec::new(),
-        Ok(repository) => {
-            let referrers = repository
-                .referrers(digest)
-                .iter()
-                .map(|id| snapshot.catalog.blob(*id));
-            let descriptors = referrers.filter_map(|blob| {
-                let referrer = blob.manifest.as_ref()?.referrer()?;
-                let wanted = filter.is_none() || filter == referrer.artifact_type;
-                wanted.then(|| {
-                    let mut descriptor = json!({
-                        "mediaType": blob.manifest.as_ref().map(|manifest| manifest.media_type.as_str()),
-                        "digest": blob.digest,
-                        "size": blob.size,
-                    });
-                    if let Some(artifact_type) = &referrer.artifact_type {
-                        descriptor["artifactType"] = json!(artifact_type);
-                    }
-                    if !referrer.annotations.is_empty() {
-                        descriptor["annotations"] = json!(referrer.annotations);
-                    }
-                    descriptor
-                })
-            });
-            descriptors.collect()
-        }
     };
-    let index =
-        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
-    let mut response = super::json(StatusCode::OK, index.to_string());
-    let fields = response.headers_mut();
-    let media_type =
-        HeaderValue::try_from(MediaType::OCI_INDEX.as_str()).map_err(|_| Error::Internal)?;
-    fields.insert(CONTENT_TYPE, media_type);
-    if filter.is_some() {
+    let page = Page::of(all, request.query("last").as_deref(), PAGE_BYTES)?;
+    let mut fields = HeaderMap::new();
+    if !wanted.is_empty() {
         fields.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    Ok(response)
+    if let Some(last) = page.continued_after {
+        let query = made::next_page(request, &[("last", &last.to_string())]);
+        let link = format!("</v2/{name}/referrers/{digest}?{query}>; rel=\"next\"");
+        fields.insert(
+            LINK,
+            HeaderValue::try_from(link).map_err(|_| Error::Internal)?,
+        );
+    }
+    let manifests = page.descriptors.join(",");
+    let index =
+        format!("{{\"schemaVersion\":2,\"mediaType\":\"{INDEX}\",\"manifests\":[{manifests}]}}");
+    made::respond(request, INDEX, fields, index)
+}
+
+/// The artifact types asked for, any of which will do; none means all.
+fn artifact_types(request: &Request<'_>) -> Vec<String> {
+    let query = request.uri.query().unwrap_or_default();
+    let values = url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, value)| name == "artifactType" && !value.is_empty());
+    values
+        .map(|(_, value)| value.into_owned())
+        .take(MAX_TYPES)
+        .collect()
+}
+
+/// The referrers of `digest`, sorted by digest.
+fn descriptors(
+    snapshot: &Snapshot,
+    repository: &Repository,
+    digest: &Digest,
+    wanted: &[String],
+) -> Vec<Descriptor> {
+    let referrers = repository.referrers(digest).iter().filter_map(|id| {
+        let blob = snapshot.catalog.blob(*id);
+        let manifest = blob.manifest.as_ref()?;
+        let referrer = manifest.referrer()?;
+        let is_wanted = wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|wanted| Some(wanted) == referrer.artifact_type.as_ref());
+        is_wanted.then(|| Descriptor {
+            artifact_type: referrer.artifact_type.clone(),
+            annotations: referrer.annotations.clone(),
+            ..Descriptor::new(
+                repository.media_type(*id, manifest).clone(),
+                blob.digest,
+                blob.size,
+            )
+        })
+    });
+    let mut descriptors: Vec<Descriptor> = referrers.collect();
+    descriptors.sort_unstable_by_key(|descriptor| descriptor.digest);
+    descriptors
+}
+
+/// The part of a list that fits one answer.
+struct Page {
+    /// As JSON.
+    descriptors: Vec<String>,
+    /// The last descriptor here, if there are more.
+    continued_after: Option<Digest>,
+}
+
+impl Page {
+    /// `last` is the digest after which to go on; what is none starts from the beginning.
+    fn of(all: Vec<Descriptor>, last: Option<&str>, limit: usize) -> Result<Self, Error> {
+        let last: Option<Digest> = last.and_then(|last| last.parse().ok());
+        let rest = all
+            .iter()
+            .filter(|descriptor| last.is_none_or(|last| descriptor.digest > last));
+        let mut rest = rest.peekable();
+        let (mut descriptors, mut bytes, mut continued_after) = (Vec::new(), 0, None);
+        while let Some(descriptor) = rest.next() {
+            let json = serde_json::to_string(descriptor).map_err(|_| Error::Internal)?;
+            bytes += json.len();
+            descriptors.push(json);
+            if bytes > limit {
+                continued_after = rest.peek().map(|_| descriptor.digest);
+                break;
+            }
+        }
+        Ok(Self {
+            descriptors,
+            continued_after,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_mirror::digest::Algorithm;
+    use oci_mirror::media_type::MediaType;
+
+    use super::*;
+
+    fn referrers(count: u8) -> Vec<Descriptor> {
+        let digests = (0..count).map(|number| Algorithm::Sha256.digest(&[number]));
+        let mut all: Vec<Descriptor> = digests
+            .map(|digest| Descriptor::new(MediaType::OCI_MANIFEST, digest, 1))
+            .collect();
+        all.sort_unstable_by_key(|descriptor| descriptor.digest);
+        all
+    }
+
+    #[test]
+    fn pages_together_are_the_whole_list_in_order() {
+        let all = referrers(20);
+        let expected: Vec<String> = all
+            .iter()
+            .map(|it| serde_json::to_string(it).unwrap())
+            .collect();
+        let (mut found, mut last) = (Vec::new(), None::<String>);
+        for _ in 0..20 {
+            let page = Page::of(all.clone(), last.as_deref(), 500).unwrap();
+            assert!(!page.descriptors.is_empty() && page.descriptors.len() < 10);
+            found.extend(page.descriptors);
+            last = page.continued_after.map(|last| last.to_string());
+            if last.is_none() {
+                break;
+            }
+        }
+        assert_eq!((found, last), (expected, None));
+    }
+
+    #[test]
+    fn one_referrer_is_sent_however_long_and_no_page_is_promised_after_the_last() {
+        let page = Page::of(referrers(1), None, 0).unwrap();
+        assert_eq!((page.descriptors.len(), page.continued_after), (1, None));
+        let page = Page::of(Vec::new(), Some("nonsense"), 0).unwrap();
+        assert_eq!((page.descriptors.len(), page.continued_after), (0, None));
+    }
 }

@@ -1,4 +1,4 @@
-//! What an operator writes for an export, and what a registry's tags and configs are selected by.
+//! What an operator writes for an export or a front end, and what a registry's tags and configs are selected by.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,6 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
+    let _ = registry_proxy::config::Config::parse(text);
     if let Ok(range) = text.parse::<VersionRange>() {
         assert_eq!(range.to_string().parse(), Ok(range));
     }

@@ -3,8 +3,8 @@
 //! Servers, which pick a free port or take an address: [`docker_registry`], the source registry;
 //! [`authority`] and [`tinyproxy`], what may stand before it; [`nginx`], [`apache`] and [`rsyncd`], the
 //! mirrors of volunteers. Clients: [`dockerd`], [`podman`],
-//! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], which reads metalinks. [`crane`],
-//! [`oras`] and [`regctl`] copy images too; they are built by `tests/peers/go-tools`.
+//! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], [`wget2`] and [`librepo`], which read
+//! metalinks. [`crane`], [`oras`] and [`regctl`] copy images too; they are built by `tests/peers/go-tools`.
 //!
 //! A server given an address can be stopped and started again in the same place. Any address in
 //! 127.0.0.0/8 will do, so one machine can play a network.
@@ -17,6 +17,7 @@ pub mod crane;
 pub mod docker_registry;
 pub mod dockerd;
 mod go_tool;
+pub mod librepo;
 pub mod nginx;
 pub mod oras;
 pub mod podman;
@@ -25,6 +26,7 @@ pub mod rsyncd;
 pub mod skopeo;
 pub mod tinyproxy;
 pub mod web_server;
+pub mod wget2;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

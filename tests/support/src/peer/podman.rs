@@ -41,10 +41,33 @@ impl Podman {
         command.env("CONTAINERS_CONF", self.settings());
         command.env("CONTAINERS_REGISTRIES_CONF", self.registries());
         command.env("REGISTRY_AUTH_FILE", self.logins());
-        command.arg("--root").arg(self.directory.join("root"));
-        command.arg("--runroot").arg(self.directory.join("run"));
+        if self.storage().exists() {
+            command.env("CONTAINERS_STORAGE_CONF", self.storage());
+        } else {
+            command.arg("--root").arg(self.directory.join("root"));
+            command.arg("--runroot").arg(self.directory.join("run"));
+        }
         command.arg("--tmpdir").arg(self.directory.join("tmp"));
         Ok(command)
+    }
+
+    /// From now on, of layers made for it only the files are fetched that are not there yet.
+    ///
+    /// Podman takes this from a file only, and forgets it when told on the command line where to keep
+    /// images.
+    pub fn fetch_parts(&self) -> Result<()> {
+        let (root, run) = (self.directory.join("root"), self.directory.join("run"));
+        let text = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = {run:?}\n\
+             [storage.options]\npull_options = {{enable_partial_images = \"true\"}}\n"
+        );
+        write(&self.storage(), &text)
+    }
+
+    /// Where the files of an image can be read, until this is dropped.
+    pub fn mount(&self, reference: &str) -> Result<PathBuf> {
+        let mounted = run(self.client()?.args(["image", "mount", reference]))?;
+        Ok(mounted.stdout.trim().into())
     }
 
     /// Pulls an image, over plain HTTP if it must.
@@ -99,6 +122,10 @@ impl Podman {
 
     fn settings(&self) -> PathBuf {
         self.directory.join("containers.conf")
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.directory.join("storage.conf")
     }
 
     fn logins(&self) -> PathBuf {
