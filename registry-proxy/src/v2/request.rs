@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, HeaderMap, RANGE};
+use http::header::{ACCEPT, HeaderMap, IF_NONE_MATCH, RANGE};
 use http::{Method, Uri};
 use oci_mirror::accept::{self, MetalinkVersion};
+use oci_mirror::digest::Digest;
+use oci_mirror::http::files::matches_etag;
 
 use super::error::Error;
 use crate::base_url::PublicUrl;
@@ -38,6 +40,20 @@ impl<'a> Request<'a> {
         pairs
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.into_owned())
+    }
+
+    /// Whether the client has the content with this digest already, by `If-None-Match`.
+    pub fn matches(&self, digest: &Digest) -> bool {
+        let etag = || http::HeaderValue::try_from(format!("\"{digest}\""));
+        self.headers.contains_key(IF_NONE_MATCH)
+            && etag().is_ok_and(|etag| matches_etag(self.headers, &etag))
+    }
+
+    /// Whether several parts are asked for in one request. Plain mirrors answer that with all there is,
+    /// or not at all, and the clients that ask take neither for an answer.
+    pub fn wants_ranges(&self) -> bool {
+        let mut lines = self.headers.get_all(RANGE).iter();
+        lines.any(|line| line.as_bytes().contains(&b','))
     }
 
     /// The metalink the client asks for: by `?metalink`, or by `Accept` unless it wants a range.
