@@ -10,6 +10,9 @@ pub mod v3;
 pub mod v4;
 mod xml;
 
+#[cfg(test)]
+mod read_back;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

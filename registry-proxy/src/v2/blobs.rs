@@ -56,16 +56,10 @@ pub async fn respond(
         return metalink::respond(version, &subject, request, snapshot).await;
     }
 
-    let mirrors = snapshot.listed(name, id, request.client, fields::MAX_LINKS);
     if request.matches(digest) {
-        return Ok(finish(
-            Reply::Unchanged,
-            &mirrors,
-            &subject,
-            request,
-            snapshot,
-        ));
+        return Ok(finish(Reply::Unchanged, &[], &subject, request, snapshot));
     }
+    let mirrors = snapshot.listed(name, id, request.client, fields::MAX_LINKS);
     if request.method == Method::HEAD {
         return Ok(finish(Reply::Head, &mirrors, &subject, request, snapshot));
     }

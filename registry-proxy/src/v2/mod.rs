@@ -45,7 +45,10 @@ pub async fn respond(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answ
         .insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     if request.method == Method::HEAD {
         let length = http_body::Body::size_hint(response.body()).exact();
-        if let (Some(length), false) = (length, response.headers().contains_key(CONTENT_LENGTH)) {
+        // A 304 has no content, and what its length would be elsewhere is not zero.
+        let said = response.headers().contains_key(CONTENT_LENGTH)
+            || response.status() == StatusCode::NOT_MODIFIED;
+        if let (Some(length), false) = (length, said) {
             response
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from(length));

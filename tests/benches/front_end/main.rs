@@ -77,12 +77,14 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let redirect = Peer::start(&["fixed-redirect"])?;
     let body = Peer::start(&["fixed-body"])?;
     let nginx = Peer::nginx()?;
+    let timed = Peer::start(&["timed-redirect"])?;
+    let per_core = Peer::start(&["redirect-per-core"])?;
 
     let file = Pool::same("/2k", "200")?;
-    let mut best: Vec<Option<Measured>> = vec![None; 9];
+    let mut best: Vec<Option<Measured>> = vec![None; 12];
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
-        let cells: [(&Peer, &Pool, usize); 9] = [
+        let cells: [(&Peer, &Pool, usize); 12] = [
             (&front, &redirects, 64),
             (&redirect, &redirects, 64),
             (&front, &metalinks, 64),
@@ -92,6 +94,9 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
             (&little, &few, 64),
             (&front, &redirects, 512),
             (&redirect, &redirects, 512),
+            (&timed, &redirects, 64),
+            (&per_core, &redirects, 64),
+            (&per_core, &redirects, 512),
         ];
         for (slot, (peer, pool, connections)) in best.iter_mut().zip(cells) {
             let found = load::measure(peer, pool, connections, requests)?;
@@ -109,6 +114,9 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
         few,
         crowd,
         fixed_crowd,
+        timed,
+        split,
+        split_crowd,
     ] = best[..]
     else {
         anyhow::bail!("not everything was measured");
@@ -143,6 +151,30 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
             "hyper, one 302",
             fixed_crowd,
             2.0,
+        ),
+    ]);
+    println!("\nNo goals, but what the shape of a server costs:\n");
+    table::print(&[
+        Row::cpu(
+            "hyper, a timer for each head",
+            timed,
+            "hyper, none",
+            fixed,
+            1.0,
+        ),
+        Row::cpu(
+            "hyper, a runtime per core",
+            split,
+            "hyper, one runtime",
+            fixed,
+            1.0,
+        ),
+        Row::p99(
+            "hyper, a runtime per core, 512",
+            split_crowd,
+            "hyper, one runtime",
+            fixed_crowd,
+            1.0,
         ),
     ]);
     println!("memory of the front end: {} MB", front.resident()? >> 20);

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
@@ -24,6 +25,7 @@ use registry_proxy::dispatch::Shared;
 use registry_proxy::geo::Geo;
 use registry_proxy::snapshot::{Policy, Snapshot};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{LARGE, SMALL, network};
@@ -99,7 +101,7 @@ impl Peer {
             if std::net::TcpStream::connect(address).is_ok() {
                 return Ok(peer);
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         anyhow::bail!("nginx does not listen on {address}")
     }
@@ -170,43 +172,114 @@ pub(crate) fn serve(role: &[String]) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let role: Vec<&str> = role.iter().map(String::as_str).collect();
+    let redirect = Fixed {
+        status: StatusCode::FOUND,
+        body: Bytes::new(),
+        head_time: None,
+    };
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
     match role[..] {
-        ["fixed-redirect"] => runtime.block_on(fixed(StatusCode::FOUND, Bytes::new())),
-        ["fixed-body"] => runtime.block_on(fixed(StatusCode::OK, vec![b'x'; 3072].into())),
+        ["fixed-redirect"] => runtime.block_on(redirect.serve(address)),
+        ["timed-redirect"] => {
+            let head_time = Some(Limits::default().header_time);
+            runtime.block_on(
+                Fixed {
+                    head_time,
+                    ..redirect
+                }
+                .serve(address),
+            )
+        }
+        ["redirect-per-core"] => redirect.serve_per_core(),
+        ["fixed-body"] => {
+            let body = vec![b'x'; 3072].into();
+            let status = StatusCode::OK;
+            runtime.block_on(
+                Fixed {
+                    status,
+                    body,
+                    ..redirect
+                }
+                .serve(address),
+            )
+        }
         ["front-end", tree] => runtime.block_on(front_end(Path::new(tree))),
         _ => anyhow::bail!("no such server: {role:?}"),
     }
 }
 
 /// The least that hyper can do: always the same answer.
-async fn fixed(status: StatusCode, body: Bytes) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    announce(listener.local_addr()?);
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let body = body.clone();
-        let service = service_fn(move |_| {
-            let mut response = Response::new(Full::new(body.clone()));
-            *response.status_mut() = status;
-            let fields = response.headers_mut();
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-            if status.is_redirection() {
-                fields.insert(LOCATION, HeaderValue::from_static("https://mirror1.example.org/pub/containers/blobs/sha256/00/0000000000000000000000000000000000000000000000000000000000000000"));
-            } else {
-                fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+#[derive(Debug, Clone)]
+struct Fixed {
+    status: StatusCode,
+    body: Bytes,
+    /// The limit on the time to send a head, which costs a timer for each request.
+    head_time: Option<Duration>,
+}
+
+impl Fixed {
+    async fn serve(self, address: SocketAddr) -> anyhow::Result<()> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(1024)?;
+        announce(listener.local_addr()?);
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let answer = self.clone();
+            let service =
+                service_fn(move |_| std::future::ready(Ok::<_, Infallible>(answer.response())));
+            connections.spawn(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(self.head_time)
+                    .serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    }
+
+    /// A runtime of one thread for each core, which the kernel hands connections to.
+    fn serve_per_core(self) -> anyhow::Result<()> {
+        let reserved = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = reserved.local_addr()?;
+        drop(reserved);
+        let cores = std::thread::available_parallelism()?.get();
+        let threads: Vec<_> = (0..cores)
+            .map(|_| {
+                let answer = self.clone();
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?;
+                    runtime.block_on(answer.serve(address))
+                })
+            })
+            .collect();
+        for thread in threads {
+            if let Ok(ended) = thread.join() {
+                ended?;
             }
-            std::future::ready(Ok::<_, Infallible>(response))
-        });
-        connections.spawn(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(None)
-                .serve_connection(TokioIo::new(stream), service),
-        );
+        }
+        Ok(())
+    }
+
+    fn response(&self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body.clone()));
+        *response.status_mut() = self.status;
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        if self.status.is_redirection() {
+            fields.insert(LOCATION, HeaderValue::from_static(MIRROR));
+        } else {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        response
     }
 }
+
+const MIRROR: &str = "https://mirror1.example.org/pub/containers/blobs/sha256/e3/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Our own server, as it is, over a made-up network.
 async fn front_end(tree: &Path) -> anyhow::Result<()> {
