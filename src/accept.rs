@@ -40,7 +40,7 @@ type Weight = u16;
 /// ```
 pub fn metalink<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<MetalinkVersion> {
     let (mut v3, mut v4, mut others): (Weight, Weight, Weight) = (0, 0, 0);
-    for range in lines.into_iter().flat_map(elements) {
+    let mut read = |range: &str| {
         let mut parts = range.split(';');
         let name = parts.next().unwrap_or_default().trim();
         let slot = if name.eq_ignore_ascii_case(MetalinkVersion::V4.media_type()) {
@@ -52,6 +52,14 @@ pub fn metalink<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Metalink
         };
         // A malformed weight makes a range that cannot be honoured, not one that is preferred.
         *slot = (*slot).max(weight(parts).unwrap_or(0));
+    };
+    for line in lines {
+        // Hardly anybody quotes, and without quotes every comma separates.
+        if line.contains('"') {
+            elements(line).for_each(&mut read);
+        } else {
+            line.split(',').for_each(&mut read);
+        }
     }
     let (best, version) = if v4 >= v3 {
         (v4, MetalinkVersion::V4)

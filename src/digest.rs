@@ -231,16 +231,49 @@ pub struct Hex<'a>(
     pub &'a [u8],
 );
 
+impl Hex<'_> {
+    /// Appends the digits to `text`: for who writes many of them.
+    ///
+    /// ```
+    /// let mut text = b"0x".to_vec();
+    /// oci_mirror::digest::Hex(&[0xfa, 7]).append_to(&mut text);
+    /// assert_eq!(text, b"0xfa07");
+    /// ```
+    pub fn append_to(&self, text: &mut Vec<u8>) {
+        for chunk in self.0.chunks(CHUNK) {
+            let mut digits = [[0; 2]; CHUNK];
+            for (pair, byte) in digits.iter_mut().zip(chunk) {
+                *pair = PAIRS[usize::from(*byte)];
+            }
+            text.extend_from_slice(digits[..chunk.len()].as_flattened());
+        }
+    }
+}
+
+/// How many bytes are turned into digits at a time: those of the shorter digest.
+const CHUNK: usize = 32;
+
+/// The two digits of each byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0_u8; 128];
-        for chunk in self.0.chunks(64) {
-            for (pair, byte) in text.chunks_exact_mut(2).zip(chunk) {
-                pair[0] = DIGITS[usize::from(byte >> 4)];
-                pair[1] = DIGITS[usize::from(byte & 15)];
+        for chunk in self.0.chunks(CHUNK) {
+            let mut digits = [[0; 2]; CHUNK];
+            for (pair, byte) in digits.iter_mut().zip(chunk) {
+                *pair = PAIRS[usize::from(*byte)];
             }
-            f.write_str(std::str::from_utf8(&text[..chunk.len() * 2]).unwrap_or_default())?;
+            let digits = digits[..chunk.len()].as_flattened();
+            f.write_str(std::str::from_utf8(digits).unwrap_or_default())?;
         }
         Ok(())
     }
@@ -268,19 +301,27 @@ pub enum Error {
 /// Lower-case digits only: an upper-case digest is a different name for the same bytes, and the
 /// specification forbids it.
 fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
-    const fn nibble(digit: u8) -> Option<u8> {
-        match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        }
-    }
     let mut bytes = [0; N];
+    // Looked at once at the end, so that nothing in the loop depends on what is read.
+    let mut seen = 0;
     for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+        seen |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Some(bytes)
+    (seen < 16).then_some(bytes)
 }
+
+/// The value of each digit; more than 15 for what is none.
+const NIBBLES: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[PAIRS[value as usize][1] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,11 @@
 use std::fmt;
 
 use http::Uri;
-use http::header::{HOST, HeaderMap};
+use http::header::{HOST, HeaderMap, HeaderName};
 use oci_mirror::reference::RegistryHost;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Scheme and host of the front end as one client sees it; displays as `https://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,7 @@ impl PublicUrl {
         scheme: Scheme,
         fallback: &RegistryHost,
     ) -> Self {
-        let forwarded = |name: &str| match forwarding {
+        let forwarded = |name: &HeaderName| match forwarding {
             Forwarding::Trusted => headers
                 .get(name)?
                 .to_str()
@@ -53,12 +56,12 @@ impl PublicUrl {
                 .map(str::trim),
             Forwarding::Untrusted => None,
         };
-        let scheme = match forwarded("x-forwarded-proto") {
+        let scheme = match forwarded(&X_FORWARDED_PROTO) {
             Some("https") => Scheme::Https,
             Some("http") => Scheme::Http,
             _ => scheme,
         };
-        let named = forwarded("x-forwarded-host")
+        let named = forwarded(&X_FORWARDED_HOST)
             .or_else(|| uri.authority().map(http::uri::Authority::as_str))
             .or_else(|| headers.get(HOST)?.to_str().ok());
         let host = named
@@ -74,7 +77,9 @@ impl fmt::Display for PublicUrl {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
-        write!(f, "{scheme}://{}", self.host)
+        f.write_str(scheme)?;
+        f.write_str("://")?;
+        f.write_str(self.host.as_str())
     }
 }
 

@@ -46,7 +46,18 @@ impl TrustedProxies {
         if client.is_some_and(|client| !self.trusts(client)) {
             return client;
         }
-        for hop in hops(headers).into_iter().rev().take(MAX_HOPS) {
+        // Proxies that write `X-Forwarded-For`, as nearly all do, pass on whatever `Forwarded` (RFC 7239)
+        // the client sent.
+        let (name, read): (_, fn(&str) -> Option<IpAddr>) = if headers.contains_key(X_FORWARDED_FOR)
+        {
+            (X_FORWARDED_FOR, node)
+        } else {
+            (FORWARDED, forwarded_for)
+        };
+        let lines = headers.get_all(name).into_iter().rev();
+        let lists = lines.filter_map(|line| line.to_str().ok());
+        let hops = lists.flat_map(|list| list.rsplit(',')).map(read);
+        for hop in hops.take(MAX_HOPS) {
             // An unreadable hop ("unknown", an obfuscated name) hides everything before it.
             let Some(hop) = hop else { return client };
             client = Some(hop);
@@ -56,23 +67,6 @@ impl TrustedProxies {
         }
         client
     }
-}
-
-/// The hops named by `X-Forwarded-For` if there is one, else by `Forwarded` (RFC 7239), in order.
-///
-/// Proxies that write `X-Forwarded-For`, as nearly all do, pass on whatever `Forwarded` the client sent.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let lists = |name: HeaderName| {
-        let values = headers
-            .get_all(name)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok());
-        values.flat_map(|list| list.split(','))
-    };
-    if headers.contains_key(X_FORWARDED_FOR) {
-        return lists(X_FORWARDED_FOR).map(node).collect();
-    }
-    lists(FORWARDED).map(forwarded_for).collect()
 }
 
 /// The `for` of one element of a `Forwarded` field.

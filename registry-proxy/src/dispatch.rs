@@ -1,20 +1,24 @@
 //! What happens to each request: who asks, under which URL, and which part of the program answers.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use oci_mirror::http::server::Connection;
+use hyper::service::service_fn;
+use oci_mirror::http::server::{Connection, Server};
 use oci_mirror::http::{Body, files};
 use oci_mirror::reference::RegistryHost;
+use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use crate::base_url::{Forwarding, PublicUrl, Scheme};
 use crate::client_address::TrustedProxies;
 use crate::snapshot::Snapshot;
 use crate::v2;
+use crate::web;
 
 /// What every request sees.
 #[derive(Debug)]
@@ -29,19 +33,41 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Serves every listener of `server` until `shutdown`, then drains.
+    pub async fn serve(self: Arc<Self>, server: Server, shutdown: CancellationToken) {
+        let pages = web::router(Arc::clone(&self));
+        let service = move |connection: Connection| {
+            let visit = Arc::new(Visit {
+                shared: Arc::clone(&self),
+                pages: pages.clone(),
+                connection,
+            });
+            service_fn(move |request| {
+                let visit = Arc::clone(&visit);
+                async move { Ok::<_, Infallible>(visit.respond(request).await) }
+            })
+        };
+        server.run(service, shutdown).await;
+    }
+}
+
+/// One connection, with what is the same for all its requests.
+#[derive(Debug)]
+struct Visit {
+    shared: Arc<Shared>,
+    pages: axum::Router,
+    connection: Connection,
+}
+
+impl Visit {
     /// Answers one request.
     ///
     /// No client of a registry sends a body in chunks to read something. One that gives a length as well
     /// wants a proxy before us and us to disagree about where the request ends, and hyper has taken the
     /// length away by now: so nothing that follows chunks is looked at.
-    pub async fn respond(
-        &self,
-        request: Request<Incoming>,
-        connection: Connection,
-        pages: axum::Router,
-    ) -> Response<Body> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         if !request.headers().contains_key(TRANSFER_ENCODING) {
-            return self.answer(request, connection, pages).await;
+            return self.answer(request).await;
         }
         let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
             files::text(
@@ -49,65 +75,66 @@ impl Shared {
                 "a request to read something has no body\n",
             )
         } else {
-            self.answer(request, connection, pages).await
+            self.answer(request).await
         };
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
         response
     }
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        connection: Connection,
-        mut pages: axum::Router,
-    ) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         if path == "/v2" || path.starts_with("/v2/") {
-            // One snapshot answers the whole request, whatever is swapped in meanwhile.
-            let snapshot = self.snapshot.load_full();
-            let trusted = match &snapshot {
-                Some(snapshot) => snapshot.trusted.clone(),
-                None => TrustedProxies::clone(&self.trusted.load()),
-            };
-            let public = self.public_url(&request, connection, &trusted);
             let (head, _body) = request.into_parts();
-            let client = trusted.client(connection.peer, &head.headers);
-            let request = v2::Request {
-                method: &head.method,
-                uri: &head.uri,
-                headers: &head.headers,
-                client,
-                public: &public,
-            };
-            return v2::respond(&request, snapshot.as_deref()).await;
+            return self.v2(&head).await.response;
         }
+        let mut pages = self.pages.clone();
         let Ok(response) = pages.call(request.map(axum::body::Body::new)).await;
         response.map(Body::boxed)
     }
 
-    fn public_url(
-        &self,
-        request: &Request<Incoming>,
-        connection: Connection,
-        trusted: &TrustedProxies,
-    ) -> PublicUrl {
-        let forwarding = match connection.peer {
-            Some(peer) if trusted.trusts(peer.ip()) => Forwarding::Trusted,
-            // Whoever may open the socket file was given that right by the operator.
-            None => Forwarding::Trusted,
-            Some(_) => Forwarding::Untrusted,
+    /// Answers a request to the registry API.
+    async fn v2(&self, head: &http::request::Parts) -> v2::Answer {
+        let shared = &self.shared;
+        // One snapshot answers the whole request, whatever is swapped in meanwhile.
+        let snapshot = shared.snapshot.load();
+        let snapshot = snapshot.as_deref();
+        let early;
+        let trusted = match snapshot {
+            Some(snapshot) => &snapshot.trusted,
+            None => {
+                early = shared.trusted.load();
+                &**early
+            }
         };
-        PublicUrl::of(
-            request.uri(),
-            request.headers(),
+        let forwarding = match self.connection.peer {
+            Some(peer) if !trusted.trusts(peer.ip()) => Forwarding::Untrusted,
+            // Whoever may open the socket file was given that right by the operator.
+            _ => Forwarding::Trusted,
+        };
+        let client = match (forwarding, self.connection.peer) {
+            (Forwarding::Untrusted, Some(peer)) => Some(peer.ip().to_canonical()),
+            (_, peer) => trusted.client(peer, &head.headers),
+        };
+        let scheme = if self.connection.encrypted {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
+        let public = PublicUrl::of(
+            &head.uri,
+            &head.headers,
             forwarding,
-            if connection.encrypted {
-                Scheme::Https
-            } else {
-                Scheme::Http
-            },
-            &self.fallback,
-        )
+            scheme,
+            &shared.fallback,
+        );
+        let request = v2::Request {
+            method: &head.method,
+            uri: &head.uri,
+            headers: &head.headers,
+            client,
+            public: &public,
+        };
+        v2::respond(&request, snapshot).await
     }
 }

@@ -1,16 +1,14 @@
 //! The front end as a running server: its listeners and the tasks beside them.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use hyper::service::service_fn;
 use oci_mirror::http::server::activation::Inherited;
 use oci_mirror::http::server::tls::{self, Tls};
 use oci_mirror::http::server::{
-    self, Connection, Limits, ListenAddress, ProxyHeader, Security, Server, Surroundings,
+    self, Limits, ListenAddress, ProxyHeader, Security, Server, Surroundings,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +20,6 @@ use crate::crawler;
 use crate::dispatch::Shared;
 use crate::geo::Geo;
 use crate::snapshot::{self, Reconfigure, Settings, Watcher};
-use crate::web;
 
 /// A front end that listens and is not yet served.
 #[derive(Debug)]
@@ -121,16 +118,7 @@ impl FrontEnd {
         if let Some(crawls) = self.crawls {
             beside.spawn(crawls.run(shutdown.clone()));
         }
-        let shared = self.shared;
-        let pages = web::router(Arc::clone(&shared));
-        let service = move |connection: Connection| {
-            let (shared, pages) = (Arc::clone(&shared), pages.clone());
-            service_fn(move |request| {
-                let (shared, pages) = (Arc::clone(&shared), pages.clone());
-                async move { Ok::<_, Infallible>(shared.respond(request, connection, pages).await) }
-            })
-        };
-        self.server.run(service, shutdown).await;
+        self.shared.serve(self.server, shutdown).await;
         while beside.join_next().await.is_some() {}
     }
 }

@@ -32,6 +32,14 @@ impl CountryCode {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The two letters in lower case.
+    pub const fn to_lower(self) -> [u8; 2] {
+        [
+            self.0[0].to_ascii_lowercase(),
+            self.0[1].to_ascii_lowercase(),
+        ]
+    }
+
     /// The position of the code in a table of all codes.
     pub const fn index(self) -> usize {
         (self.0[0] - b'A') as usize * 26 + (self.0[1] - b'A') as usize

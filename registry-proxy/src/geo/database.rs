@@ -1,14 +1,15 @@
 //! Reading geographic databases in the MaxMind format, whoever made them.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use maxminddb::{MaxMindDbError, Reader};
+use maxminddb::MaxMindDbError;
 use serde::Deserialize;
 
+use super::table::Table;
 use super::{Asn, Continent, Coordinates, CountryCode, Place};
 
 /// Largest database read, in bytes; the largest in use, a full city database, has about 130 MB.
@@ -26,19 +27,25 @@ static BUILTIN: &[u8] = include_bytes!("../../../data/geo-whois-asn-country.mmdb
 /// ```
 #[derive(Debug)]
 pub struct Geo {
-    databases: Vec<Reader<Cow<'static, [u8]>>>,
+    databases: Vec<Arc<Table>>,
 }
 
 impl Geo {
     /// The country database compiled into the program.
     pub fn builtin() -> Result<Self, Error> {
-        let reader =
-            Reader::from_source(Cow::Borrowed(BUILTIN)).map_err(|source| Error::Malformed {
-                path: "(built in)".into(),
-                source,
-            })?;
+        static TABLE: OnceLock<Arc<Table>> = OnceLock::new();
+        let table = match TABLE.get() {
+            Some(table) => Arc::clone(table),
+            None => {
+                let table = Table::new(BUILTIN).map_err(|source| Error::Malformed {
+                    path: "(built in)".into(),
+                    source,
+                })?;
+                Arc::clone(TABLE.get_or_init(|| Arc::new(table)))
+            }
+        };
         Ok(Self {
-            databases: vec![reader],
+            databases: vec![table],
         })
     }
 
@@ -53,7 +60,7 @@ impl Geo {
                 path: path.clone(),
                 source,
             };
-            databases.push(Reader::from_source(Cow::Owned(read(path)?)).map_err(malformed)?);
+            databases.push(Arc::new(Table::new(&read(path)?).map_err(malformed)?));
         }
         databases.extend(Self::builtin()?.databases);
         Ok(Self { databases })
@@ -68,14 +75,13 @@ impl Geo {
         let mut place = Place::default();
         let mut continent = None;
         for database in &self.databases {
-            let found = database
-                .lookup(address)
-                .and_then(|found| found.decode::<Record<'_>>());
-            let Ok(Some(record)) = found else { continue };
-            place.country = place.country.or_else(|| record.country());
-            place.asn = place.asn.or_else(|| record.asn());
-            place.coordinates = place.coordinates.or_else(|| record.coordinates());
-            continent = continent.or_else(|| record.continent());
+            let Some(found) = database.find(address) else {
+                continue;
+            };
+            place.country = place.country.or(found.country);
+            place.asn = place.asn.or(found.asn);
+            place.coordinates = place.coordinates.or(found.coordinates);
+            continent = continent.or(found.continent);
         }
         // Our own table wins: hosts are put on continents by it, and both must agree.
         place.continent = place.country.and_then(CountryCode::continent).or(continent);
@@ -103,7 +109,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// The fields of all shapes in use: MaxMind and DB-IP nest them, ip-location-db has them flat.
 #[derive(Debug, Deserialize)]
-struct Record<'a> {
+pub(super) struct Record<'a> {
     #[serde(borrow)]
     country: Option<Country<'a>>,
     #[serde(borrow)]
@@ -134,6 +140,16 @@ struct Location {
 }
 
 impl Record<'_> {
+    /// All it says, with the continent as it stands there.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            country: self.country(),
+            continent: self.continent(),
+            asn: self.asn(),
+            coordinates: self.coordinates(),
+        }
+    }
+
     fn country(&self) -> Option<CountryCode> {
         let code = |country: &Option<Country<'_>>| country.as_ref()?.iso_code?.parse().ok();
         code(&self.country)
@@ -188,6 +204,7 @@ pub enum Error {
 
 #[cfg(test)]
 mod tests {
+    use maxminddb::Reader;
     use proptest::prelude::*;
 
     use super::*;
@@ -331,7 +348,7 @@ mod tests {
         let bytes =
             candidate.map_or_else(|| BUILTIN.to_vec(), |path| read(Path::new(&path)).unwrap());
         let geo = Geo {
-            databases: vec![Reader::from_source(Cow::Owned(bytes)).unwrap()],
+            databases: vec![Arc::new(Table::new(&bytes).unwrap())],
         };
         for (address, country) in [
             ("193.0.6.139", "NL"),
@@ -369,10 +386,34 @@ mod tests {
             if cut % 4 == 0 {
                 bytes.truncate(cut % end);
             }
-            if let Ok(reader) = Reader::from_source(Cow::Owned(bytes)) {
-                let geo = Geo { databases: vec![reader] };
+            if let Ok(table) = Table::new(&bytes) {
+                let geo = Geo { databases: vec![Arc::new(table)] };
                 geo.locate(IpAddr::from(address));
                 geo.locate(IpAddr::from([address[0], 1, 2, 3]));
+            }
+        }
+
+        #[test]
+        fn the_table_says_what_the_file_says(addresses in prop::collection::vec(any::<([u8; 16], u8)>(), 200)) {
+            let (geo, file) = (Geo::builtin().unwrap(), Reader::from_source(BUILTIN).unwrap());
+            for (mut bytes, kind) in addresses {
+                // Where addresses are in use, and where they hold others.
+                match kind % 6 {
+                    0 => bytes[..2].copy_from_slice(&[0x20, 0x02]),
+                    1 => bytes[..4].copy_from_slice(&[0x20, 0x01, 0, 0]),
+                    2 => bytes[..12].fill(0),
+                    3 => bytes[0] = 0x2a,
+                    _ => {}
+                }
+                let address = if kind < 128 {
+                    IpAddr::from(bytes)
+                } else {
+                    IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])
+                }
+                .to_canonical();
+                let found = file.lookup(address).and_then(|found| found.decode::<Record<'_>>());
+                let expected = found.ok().flatten().map(|record| record.place());
+                prop_assert_eq!(geo.databases[0].find(address).copied(), expected, "{}", address);
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod continent;
 pub mod coordinates;
 pub mod country;
 pub mod database;
+mod table;
 
 pub use asn::Asn;
 pub use continent::Continent;

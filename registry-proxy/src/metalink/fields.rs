@@ -3,82 +3,158 @@
 //!
 //! One `Link` line per link, because aria2 reads only the first of a joined line; the describing
 //! document by absolute URL, because wget2 misreads a relative one; and both the old `Digest` and its
-//! successor `Repr-Digest` ([RFC 9530](https://www.rfc-editor.org/rfc/rfc9530)).
+//! successor `Repr-Digest` ([RFC 9530](https://www.rfc-editor.org/rfc/rfc9530)). The head of a response
+//! stays below what a reverse proxy takes by default: the farthest mirrors are left out first.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{HeaderMap, HeaderName, HeaderValue, LINK};
+use http::header::{ETAG, HeaderName, LINK, LOCATION};
 use oci_mirror::accept::MetalinkVersion;
 use oci_mirror::digest::{Algorithm, Digest};
 
-use super::Resource;
+use crate::select::Source;
+use crate::v2::CONTENT_DIGEST;
+use crate::v2::fields::{Fields, line};
 
 const DIGEST: HeaderName = HeaderName::from_static("digest");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// Most mirrors named: more would overflow the header buffers of reverse proxies.
-const MAX_LINKS: usize = 6;
+pub const MAX_LINKS: usize = 6;
 
-/// Adds the fields for a blob that `mirrors` hold and `url` is the front end's own name of.
-pub fn append(headers: &mut HeaderMap, mirrors: &[Resource], digest: &Digest, url: &str) {
-    let mut link = |text: String| {
-        // A URL that cannot stand in a header field was refused when the mirror was entered.
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.append(LINK, value);
-        }
-    };
-    for (position, mirror) in mirrors.iter().take(MAX_LINKS).enumerate() {
-        let geo = mirror
-            .country
-            .map(|country| format!("; geo={}", country.to_string().to_ascii_lowercase()));
-        link(format!(
-            "<{}>; rel=duplicate; pri={}{}",
-            mirror.url,
-            position + 1,
-            geo.unwrap_or_default()
-        ));
+/// Largest head of a response with links: nginx takes 4 KiB, or 8, from what is behind it.
+pub const MAX_HEAD: usize = 4 << 10;
+
+/// Kept free for the status line and the fields that are added by others: `date`, `vary` and the like,
+/// and those of a file.
+const RESERVED: usize = 512;
+
+/// Whether the first of the mirrors is where the client is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redirect {
+    /// It is, by `Location`.
+    ToFirst,
+    /// The answer has the content.
+    No,
+}
+
+/// The fields that say what a blob is and where: its digest in all spellings, and who has it.
+///
+/// `mirrors` hold the blob, best first; `url` is the front end's own name of it.
+pub fn of<'a>(
+    digest: &Digest,
+    mirrors: impl Iterator<Item = &'a Source> + Clone,
+    url: &[u8],
+    redirect: Redirect,
+) -> Fields {
+    let mut fields = Fields::with_capacity(2048);
+    let mut path = Vec::with_capacity(160);
+    append_path(&mut path, digest);
+    let best = mirrors
+        .clone()
+        .next()
+        .filter(|_| redirect == Redirect::ToFirst);
+    if let Some(best) = best {
+        fields.add(LOCATION, &[best.base.as_bytes(), &path]);
     }
-    link(format!(
-        "<{url}?metalink>; rel=describedby; type=\"{}\"",
-        MetalinkVersion::V4.media_type()
-    ));
-    let base64 = STANDARD.encode(digest.as_bytes());
-    let (old, new) = match digest.algorithm() {
-        Algorithm::Sha256 => ("SHA-256", "sha-256"),
-        Algorithm::Sha512 => ("SHA-512", "sha-512"),
+    let hex = &path[path.len() - digest.algorithm().hex_len()..];
+    let name = digest.algorithm().name().as_bytes();
+    fields.add(CONTENT_DIGEST, &[name, b":", hex]);
+    fields.add(ETAG, &[b"\"", name, b":", hex, b"\""]);
+    let mut base64 = [0; 88];
+    let length = STANDARD
+        .encode_slice(digest.as_bytes(), &mut base64)
+        .unwrap_or_default();
+    let base64 = &base64[..length];
+    let (old, new): (&[u8], &[u8]) = match digest.algorithm() {
+        Algorithm::Sha256 => (b"SHA-256=", b"sha-256=:"),
+        Algorithm::Sha512 => (b"SHA-512=", b"sha-512=:"),
     };
-    for (name, text) in [
-        (DIGEST, format!("{old}={base64}")),
-        (REPR_DIGEST, format!("{new}=:{base64}:")),
-    ] {
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(name, value);
-        }
+    fields.add(DIGEST, &[old, base64]);
+    fields.add(REPR_DIGEST, &[new, base64, b":"]);
+
+    let described: [&[u8]; 5] = [
+        b"<",
+        url,
+        b"?metalink>; rel=describedby; type=\"",
+        MetalinkVersion::V4.media_type().as_bytes(),
+        b"\"",
+    ];
+    let described_length: usize = described.iter().map(|part| part.len()).sum();
+    let mut room = MAX_HEAD
+        .saturating_sub(RESERVED + fields.length())
+        .saturating_sub(line(&LINK, described_length));
+    for (priority, mirror) in (b'1'..).zip(mirrors.take(MAX_LINKS)) {
+        let parts: [&[u8]; 6] = [
+            b"<",
+            mirror.base.as_bytes(),
+            &path,
+            b">; rel=duplicate; pri=",
+            &[priority],
+            mirror.geo.as_bytes(),
+        ];
+        let length = line(&LINK, parts.iter().map(|part| part.len()).sum());
+        let Some(rest) = room.checked_sub(length) else {
+            break;
+        };
+        room = rest;
+        fields.add(LINK, &parts);
     }
+    fields.add(LINK, &described);
+    fields
+}
+
+/// The path of a blob below the root of a tree, as [`TreePath`](oci_mirror::tree::TreePath) has it.
+pub(super) fn append_path(text: &mut Vec<u8>, digest: &Digest) {
+    text.extend_from_slice(b"blobs/");
+    text.extend_from_slice(digest.algorithm().name().as_bytes());
+    text.push(b'/');
+    oci_mirror::digest::Hex(&digest.as_bytes()[..1]).append_to(text);
+    text.push(b'/');
+    digest.hex().append_to(text);
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::HeaderMap;
+    use oci_mirror::tree::TreePath;
+
     use super::*;
+    use crate::presence::HostPosition;
+
+    fn source(base: String) -> Source {
+        Source {
+            base: base.into(),
+            geo: "; geo=de".into(),
+            country: "DE".parse().ok(),
+            private: false,
+            server: HostPosition(0),
+        }
+    }
+
+    fn headers(mirrors: &[Source], digest: &Digest, redirect: Redirect) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        of(digest, mirrors.iter(), b"https://f/v2/a/blobs/x", redirect).append_to(&mut headers);
+        headers
+    }
+
+    fn links(headers: &HeaderMap) -> Vec<&str> {
+        let links = headers.get_all(LINK).iter();
+        links.map(|link| link.to_str().unwrap()).collect()
+    }
 
     #[test]
     fn one_line_per_link_and_raw_bytes_in_the_digest() {
         let digest = Algorithm::Sha256.digest(b"");
-        let mirror = |n: u32| Resource {
-            url: format!("http://m{n}/x"),
-            country: "DE".parse().ok(),
-            private: false,
-        };
-        let mirrors: Vec<Resource> = (0..9).map(mirror).collect();
-        let mut headers = HeaderMap::new();
-        append(&mut headers, &mirrors, &digest, "https://f/v2/a/blobs/x");
-        let links: Vec<&str> = headers
-            .get_all(LINK)
-            .iter()
-            .map(|link| link.to_str().unwrap())
-            .collect();
+        let mirrors: Vec<Source> = (0..9).map(|n| source(format!("http://m{n}/"))).collect();
+        let headers = headers(&mirrors, &digest, Redirect::No);
+        let links = links(&headers);
         assert_eq!(links.len(), MAX_LINKS + 1);
-        assert_eq!(links[0], "<http://m0/x>; rel=duplicate; pri=1; geo=de");
+        let path = TreePath::Blob(digest);
+        assert_eq!(
+            links[0],
+            format!("<http://m0/{path}>; rel=duplicate; pri=1; geo=de")
+        );
         assert_eq!(
             links[6],
             "<https://f/v2/a/blobs/x?metalink>; rel=describedby; type=\"application/metalink4+xml\""
@@ -91,5 +167,61 @@ mod tests {
             headers[REPR_DIGEST],
             "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
         );
+        assert_eq!(headers[CONTENT_DIGEST], digest.to_string());
+        assert_eq!(headers[ETAG], format!("\"{digest}\""));
+        assert!(!headers.contains_key(LOCATION));
+    }
+
+    #[test]
+    fn a_redirect_leads_to_the_first() {
+        for digest in [
+            Algorithm::Sha256.digest(b"x"),
+            Algorithm::Sha512.digest(b"x"),
+        ] {
+            let headers = headers(
+                &[
+                    source("http://m/".to_owned()),
+                    source("http://n/".to_owned()),
+                ],
+                &digest,
+                Redirect::ToFirst,
+            );
+            assert_eq!(
+                headers[LOCATION],
+                format!("http://m/{}", TreePath::Blob(digest))
+            );
+            let bytes = match digest.algorithm() {
+                Algorithm::Sha256 => 44,
+                Algorithm::Sha512 => 88,
+            };
+            assert_eq!(headers[DIGEST].len(), "SHA-256=".len() + bytes);
+        }
+        let headers = headers(&[], &Algorithm::Sha256.digest(b"x"), Redirect::ToFirst);
+        assert!(!headers.contains_key(LOCATION));
+        assert_eq!(links(&headers).len(), 1);
+    }
+
+    #[test]
+    fn the_head_stays_small_however_long_the_urls_are() {
+        let digest = Algorithm::Sha512.digest(b"x");
+        for length in [10, 300, 700, 1000] {
+            let url = |n: usize| source(format!("http://m{n}/{}/", "x".repeat(length)));
+            let mirrors: Vec<Source> = (0..10).map(url).collect();
+            let headers = headers(&mirrors, &digest, Redirect::ToFirst);
+            let head: usize = headers
+                .iter()
+                .map(|(name, value)| line(name, value.len()))
+                .sum();
+            assert!(head + RESERVED <= MAX_HEAD, "{length}: {head}");
+            let links = links(&headers);
+            assert!(links[links.len() - 1].contains("describedby"));
+            let farther = links[..links.len() - 1].iter().zip(0..);
+            assert!(
+                farther
+                    .into_iter()
+                    .all(|(link, n)| link.contains(&format!("//m{n}/"))),
+                "the nearest stay"
+            );
+        }
     }
 }

@@ -5,11 +5,16 @@
 //! [RFC 6249](https://www.rfc-editor.org/rfc/rfc6249) that ride on a redirect.
 
 pub mod fields;
+pub mod pieces;
 pub mod v3;
 pub mod v4;
+mod xml;
+
+#[cfg(test)]
+mod read_back;
 
 use std::borrow::Cow;
-use std::io;
+use std::sync::Arc;
 
 use http::Response;
 use http::header::{
@@ -22,13 +27,13 @@ use oci_mirror::http::Body;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::Blob;
-use oci_mirror::tree::pieces::Pieces;
-use quick_xml::Writer;
-use quick_xml::events::BytesText;
+use oci_mirror::tree::pieces::{Pieces, count_for};
 
 use crate::base_url::PublicUrl;
 use crate::geo::CountryCode;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{MAX_MIRRORS, Snapshot};
+use crate::v2::answer::{Answer, Kind};
+use crate::v2::fields::Fields;
 use crate::v2::{Error, Request};
 
 /// What produced the document, in its `generator`.
@@ -48,7 +53,7 @@ pub struct Document<'a> {
     /// The name under which a client is to keep the blob.
     pub name: Cow<'a, str>,
     /// Piece hashes, for a large blob.
-    pub pieces: Option<Pieces>,
+    pub pieces: Option<&'a Pieces>,
     /// Where the blob is, best first.
     pub resources: Vec<Resource>,
 }
@@ -63,6 +68,21 @@ pub struct Resource {
     /// Whether it is offered only to part of the world.
     pub private: bool,
 }
+
+impl Document<'_> {
+    /// About how long the document is: enough room for most.
+    fn estimate(&self) -> usize {
+        let hashes = self.pieces.map_or(0, |pieces| pieces.hashes().len());
+        let urls: usize = self.resources.iter().map(|it| it.url.len() + 64).sum();
+        768 + self.origin.len() + urls + hashes * HASH_TEXT
+    }
+}
+
+/// Room for one piece hash in a document.
+const HASH_TEXT: usize = 88;
+
+/// Most pieces listed, which keeps a document below a MiB: what parsers take.
+const MAX_PIECES: u64 = (1 << 20) / HASH_TEXT as u64 - 512;
 
 /// The name of a blob in a document; no `:` in it, for file systems that have none.
 pub fn file_name(digest: &Digest) -> String {
@@ -98,63 +118,76 @@ pub async fn respond(
     subject: &Subject<'_>,
     request: &Request<'_>,
     snapshot: &Snapshot,
-) -> Result<Response<Body>, Error> {
+) -> Result<Answer, Error> {
     let blob = subject.blob;
     let mut resources = match snapshot.catalog.id(&blob.digest) {
         Some(id) => snapshot.mirrors(subject.name, id, request.client),
-        None => Vec::new(),
+        None => Vec::with_capacity(1),
     };
+    debug_assert!(resources.len() <= MAX_MIRRORS);
     resources.push(Resource {
         url: format!("{}/tree/{}", request.public, TreePath::Blob(blob.digest)),
         country: None,
         private: false,
     });
-    let (tree, digest, size) = (snapshot.tree.clone(), blob.digest, blob.size);
-    let pieces = tokio::task::spawn_blocking(move || tree.pieces(&digest, size)).await;
-    let pieces = pieces.map_err(|_| Error::Internal)?.unwrap_or_else(|error| {
-        // The whole digest is in the document all the same.
-        tracing::warn!(error = &error as &dyn std::error::Error, blob = %blob.digest, "a metalink goes without pieces");
-        None
-    });
+    let known = pieces_of(blob, snapshot).await?;
+    let name = file_name(&blob.digest);
     let document = Document {
         origin: subject.url(request.public),
         published: snapshot.catalog.state().created,
         size: blob.size,
         digest: &blob.digest,
-        name: file_name(&blob.digest).into(),
-        pieces,
+        name: Cow::Borrowed(&name),
+        pieces: known.as_ref().and_then(|known| known.pieces.as_ref()),
         resources,
     };
     let (text, extension) = match version {
         MetalinkVersion::V4 => (v4::render(&document), "meta4"),
         MetalinkVersion::V3 => (v3::render(&document), "metalink"),
     };
-    let text = text.map_err(|_| Error::Internal)?;
-    let disposition = format!("attachment; filename=\"{}.{extension}\"", document.name);
-    let mut response = Response::new(Body::empty());
-    let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static(version.media_type()));
-    fields.insert(
+    let mut fields = Fields::with_capacity(192);
+    fields.add(
         CONTENT_DISPOSITION,
-        HeaderValue::try_from(disposition).map_err(|_| Error::Internal)?,
+        &[
+            b"attachment; filename=\"",
+            name.as_bytes(),
+            b".",
+            extension.as_bytes(),
+            b"\"",
+        ],
     );
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    fields.insert(VARY, HeaderValue::from_static("Accept"));
+    fields.write(CONTENT_LENGTH, |out| xml::number(out, text.len() as u64));
+    let mut response = Response::new(Body::from(text));
+    let headers = response.headers_mut();
+    fields.append_to(headers);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(version.media_type()));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
     // The order depends on the client's address, so no shared cache may keep it.
-    fields.insert(
+    headers.insert(
         CACHE_CONTROL,
         HeaderValue::from_static("private, max-age=60"),
     );
-    *response.body_mut() = text.into();
-    Ok(response)
+    Ok(Answer::new(Kind::Metalink, response))
 }
 
-/// Writes an element that holds only text.
-fn text(writer: &mut Writer<Vec<u8>>, name: &str, content: &str) -> io::Result<()> {
-    writer
-        .create_element(name)
-        .write_text_content(BytesText::new(content))
-        .map(drop)
+/// The pieces of a blob, as they were read before or from the tree; `None` where there cannot be any.
+async fn pieces_of(blob: &Blob, snapshot: &Snapshot) -> Result<Option<Arc<pieces::Known>>, Error> {
+    if !(1..=MAX_PIECES).contains(&count_for(blob.size)) {
+        return Ok(None);
+    }
+    if let Some(known) = snapshot.pieces.find(&blob.digest) {
+        return Ok(Some(known));
+    }
+    let (tree, digest, size) = (snapshot.tree.clone(), blob.digest, blob.size);
+    let read = tokio::task::spawn_blocking(move || tree.pieces(&digest, size)).await;
+    match read.map_err(|_| Error::Internal)? {
+        Ok(pieces) => Ok(Some(snapshot.pieces.keep(digest, pieces))),
+        Err(error) => {
+            // The whole digest is in the document all the same.
+            tracing::warn!(error = &error as &dyn std::error::Error, blob = %digest, "a metalink goes without pieces");
+            Ok(None)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +199,9 @@ mod tests {
     use super::*;
 
     static DIGEST: LazyLock<Digest> = LazyLock::new(|| Algorithm::Sha256.digest(b"blob"));
+
+    static PIECES: LazyLock<Option<Pieces>> =
+        LazyLock::new(|| Pieces::from_bytes(&[7; 64], 2 << 20));
 
     /// A document with everything a document can have.
     pub(super) fn document() -> Document<'static> {
@@ -184,7 +220,7 @@ mod tests {
             size,
             digest: &DIGEST,
             name: file_name(&DIGEST).into(),
-            pieces: Pieces::from_bytes(&[7; 64], size),
+            pieces: PIECES.as_ref(),
             resources: vec![
                 resource("https://m1.example/x", "DE", false),
                 resource("http://m2.example/x", "FR", true),

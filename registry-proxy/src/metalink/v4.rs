@@ -5,80 +5,61 @@
 //! values (aria2 takes it for part of a URL), `size` always, at most one `pieces`, always sha-256, and
 //! countries in lower case (aria2 compares them as written).
 
-use std::io;
-
 use oci_mirror::digest::{Algorithm, Hex};
-use quick_xml::Writer;
-use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use super::{Document, GENERATOR, text};
+use super::xml::{escape, number};
+use super::{Document, GENERATOR};
 
 /// The document as XML.
-pub fn render(document: &Document<'_>) -> io::Result<Vec<u8>> {
-    let mut writer = Writer::new_with_indent(Vec::with_capacity(2048), b' ', 2);
-    writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-    let root = writer
-        .create_element("metalink")
-        .with_attribute(("xmlns", "urn:ietf:params:xml:ns:metalink"));
-    root.write_inner_content(|writer| {
-        text(writer, "generator", GENERATOR)?;
-        let origin = writer
-            .create_element("origin")
-            .with_attribute(("dynamic", "true"));
-        origin.write_text_content(BytesText::new(&document.origin))?;
-        text(
-            writer,
-            "published",
-            &document
-                .published
-                .strftime("%Y-%m-%dT%H:%M:%SZ")
-                .to_string(),
-        )?;
-        let file = writer
-            .create_element("file")
-            .with_attribute(("name", &*document.name));
-        file.write_inner_content(|writer| file_content(writer, document))?;
-        Ok(())
-    })?;
-    let mut bytes = writer.into_inner();
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-fn file_content(writer: &mut Writer<Vec<u8>>, document: &Document<'_>) -> io::Result<()> {
-    text(writer, "size", &document.size.to_string())?;
-    let algorithm = match document.digest.algorithm() {
-        Algorithm::Sha256 => "sha-256",
-        Algorithm::Sha512 => "sha-512",
-    };
-    let hash = writer
-        .create_element("hash")
-        .with_attribute(("type", algorithm));
-    hash.write_text_content(BytesText::new(&document.digest.hex().to_string()))?;
-    if let Some(pieces) = &document.pieces {
-        let length = pieces.length().to_string();
-        let element = writer.create_element("pieces");
-        let element = element.with_attributes([("length", length.as_str()), ("type", "sha-256")]);
-        element.write_inner_content(|writer| {
-            pieces
-                .hashes()
-                .iter()
-                .try_for_each(|hash| text(writer, "hash", &Hex(hash).to_string()))
-        })?;
-    }
-    for (position, resource) in document.resources.iter().enumerate() {
-        let priority = (position + 1).to_string();
-        let mut url = writer.create_element("url");
-        if let Some(country) = resource.country {
-            url = url.with_attribute((
-                "location",
-                country.to_string().to_ascii_lowercase().as_str(),
-            ));
+pub fn render(document: &Document<'_>) -> Vec<u8> {
+    let mut xml = Vec::with_capacity(document.estimate());
+    let out = &mut xml;
+    out.extend_from_slice(
+        b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+          <metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">\n  <generator>",
+    );
+    out.extend_from_slice(GENERATOR.as_bytes());
+    out.extend_from_slice(b"</generator>\n  <origin dynamic=\"true\">");
+    escape(out, &document.origin);
+    out.extend_from_slice(b"</origin>\n  <published>");
+    // RFC 3339, without a fraction.
+    out.extend_from_slice(format!("{:.0}", document.published).as_bytes());
+    out.extend_from_slice(b"</published>\n  <file name=\"");
+    escape(out, &document.name);
+    out.extend_from_slice(b"\">\n    <size>");
+    number(out, document.size);
+    out.extend_from_slice(match document.digest.algorithm() {
+        Algorithm::Sha256 => b"</size>\n    <hash type=\"sha-256\">",
+        Algorithm::Sha512 => b"</size>\n    <hash type=\"sha-512\">",
+    });
+    document.digest.hex().append_to(out);
+    out.extend_from_slice(b"</hash>\n");
+    if let Some(pieces) = document.pieces {
+        out.extend_from_slice(b"    <pieces length=\"");
+        number(out, pieces.length());
+        out.extend_from_slice(b"\" type=\"sha-256\">\n");
+        for hash in pieces.hashes() {
+            out.extend_from_slice(b"      <hash>");
+            Hex(hash).append_to(out);
+            out.extend_from_slice(b"</hash>\n");
         }
-        let url = url.with_attribute(("priority", priority.as_str()));
-        url.write_text_content(BytesText::new(&resource.url))?;
+        out.extend_from_slice(b"    </pieces>\n");
     }
-    Ok(())
+    for (priority, resource) in (1..).zip(&document.resources) {
+        out.extend_from_slice(b"    <url");
+        if let Some(country) = resource.country {
+            out.extend_from_slice(b" location=\"");
+            out.extend_from_slice(&country.to_lower());
+            out.push(b'"');
+        }
+        out.extend_from_slice(b" priority=\"");
+        number(out, priority);
+        out.extend_from_slice(b"\">");
+        escape(out, &resource.url);
+        out.extend_from_slice(b"</url>\n");
+    }
+    out.extend_from_slice(b"  </file>\n</metalink>\n");
+    xml
 }
 
 #[cfg(test)]
@@ -88,13 +69,13 @@ mod tests {
 
     #[test]
     fn the_document_is_as_clients_want_it() {
-        let xml = String::from_utf8(render(&document()).unwrap()).unwrap();
+        let xml = String::from_utf8(render(&document())).unwrap();
         insta::assert_snapshot!(xml);
     }
 
     #[test]
     fn urls_are_escaped() {
-        let xml = String::from_utf8(render(&with_hostile_url()).unwrap()).unwrap();
+        let xml = String::from_utf8(render(&with_hostile_url())).unwrap();
         assert!(
             xml.contains("http://m.example/?a=1&amp;b=&lt;x&gt;</url>"),
             "{xml}"

@@ -90,12 +90,8 @@ impl Network {
         policy: Policy,
     ) -> Vec<Explanation> {
         let everyone = HostSet::full(self.hosts.len());
-        let carrying =
-            repository.map_or_else(|| everyone.clone(), |repository| self.carrying(repository));
         let verified = verified.unwrap_or(&everyone);
-        let mut candidates = carrying.clone();
-        candidates.intersect(verified);
-        let order = self.order_among(candidates, client, policy);
+        let order = self.order_of(client, verified, repository, policy);
         let mut others = everyone.clone();
         for choice in &order {
             others.remove(choice.host);
@@ -113,7 +109,7 @@ impl Network {
         let left_out = others.iter().map(|position| {
             let reason = match &self.standings[position.index()] {
                 Err(inactive) => Reason::Inactive(inactive.clone()),
-                Ok(()) if !carrying.contains(position) => Reason::OtherRepositories,
+                Ok(()) if !self.carries(position, repository) => Reason::OtherRepositories,
                 Ok(()) if !verified.contains(position) => Reason::Unverified,
                 Ok(()) if !self.serves(position, client.place.country) => Reason::Country {
                     client: client.place.country,

@@ -18,6 +18,7 @@ mod netblocks;
 pub mod network;
 mod order;
 pub mod rank;
+mod source;
 
 #[cfg(test)]
 mod laws;
@@ -25,3 +26,4 @@ mod laws;
 pub use explain::{Explanation, Reason, Taken};
 pub use network::Network;
 pub use order::{Choice, Client, Policy, Tier};
+pub use source::Source;

@@ -6,31 +6,32 @@ use oci_mirror::reference::RepoName;
 
 use super::netblocks::Netblocks;
 use super::rank::HostKey;
+use super::source::Source;
 use crate::geo::coordinates::Direction;
 use crate::geo::{Asn, Continent, CountryCode};
-use crate::network::{Host, Inactive, RepoGlob};
+use crate::network::{Host, Inactive};
 use crate::presence::{HostPosition, HostSet};
 
 /// The hosts of a network and the tables derived from them.
+///
+/// The lists have only hosts in use, in the order of their positions.
 #[derive(Debug)]
 pub struct Network {
     pub(super) hosts: Vec<Host>,
     pub(super) standings: Vec<Result<(), Inactive>>,
     pub(super) ranked: Vec<Ranked>,
-    /// Hosts in use.
-    pub(super) active: HostSet,
-    /// Hosts in use that everybody may be sent to.
-    pub(super) public: HostSet,
+    pub(super) directions: Vec<Option<Direction>>,
+    sources: Vec<Source>,
     /// Hosts that choose whom they serve by country.
     pub(super) choosy: HostSet,
+    /// Hosts that carry only some repositories.
+    pub(super) restricted: HostSet,
     pub(super) netblocks: Netblocks,
-    pub(super) asns: HashMap<Asn, HostSet>,
-    pub(super) countries: HashMap<CountryCode, HostSet>,
-    pub(super) continents: [HostSet; Continent::ALL.len()],
-    /// Hosts that carry every repository.
-    unrestricted: HostSet,
-    /// Hosts that carry some, grouped by what they say, since many say the same.
-    restricted: Vec<(Box<[RepoGlob]>, HostSet)>,
+    pub(super) asns: HashMap<Asn, Vec<HostPosition>>,
+    /// By the index of the country; public hosts only, as the two below.
+    pub(super) countries: Vec<Vec<HostPosition>>,
+    pub(super) continents: [Vec<HostPosition>; Continent::ALL.len()],
+    pub(super) everywhere: Vec<HostPosition>,
 }
 
 /// What ranking needs of a host, side by side in memory.
@@ -38,73 +39,67 @@ pub struct Network {
 pub(super) struct Ranked {
     pub(super) key: HostKey,
     pub(super) weight: f64,
-    pub(super) direction: Option<Direction>,
+    /// The reciprocal of the weight.
+    pub(super) patience: f64,
 }
 
 impl Network {
     /// Arranges `hosts`; the position of each is its [`HostPosition`].
     pub fn new(hosts: Vec<Host>) -> Self {
-        let count = hosts.len();
-        let empty = || HostSet::new(count);
+        let empty = || HostSet::new(hosts.len());
         let mut network = Self {
             standings: hosts.iter().map(Host::standing).collect(),
             ranked: hosts.iter().map(ranked).collect(),
-            active: empty(),
-            public: empty(),
+            directions: hosts
+                .iter()
+                .map(|host| host.coordinates.map(Direction::from))
+                .collect(),
+            sources: Source::of_all(&hosts),
             choosy: empty(),
+            restricted: empty(),
             netblocks: Netblocks::default(),
             asns: HashMap::new(),
-            countries: HashMap::new(),
-            continents: std::array::from_fn(|_| empty()),
-            unrestricted: empty(),
-            restricted: Vec::new(),
+            countries: vec![Vec::new(); CountryCode::COUNT],
+            continents: std::array::from_fn(|_| Vec::new()),
+            everywhere: Vec::new(),
             hosts: Vec::new(),
         };
-        let mut restricted: HashMap<Box<[RepoGlob]>, HostSet> = HashMap::new();
         for (position, host) in (0..).map(HostPosition).zip(&hosts) {
             if network.standings[position.index()].is_ok() {
-                network.active.insert(position);
-                if !host.is_private() {
-                    network.public.insert(position);
-                }
-            }
-            if !(host.allowed_countries.is_empty() && host.denied_countries.is_empty()) {
-                network.choosy.insert(position);
-            }
-            for netblock in &host.netblocks {
-                network.netblocks.insert(*netblock, position);
-            }
-            for asn in host.asns.iter().chain(&host.peer_asns) {
-                network
-                    .asns
-                    .entry(*asn)
-                    .or_insert_with(empty)
-                    .insert(position);
-            }
-            if let Some(country) = host.country {
-                network
-                    .countries
-                    .entry(country)
-                    .or_insert_with(empty)
-                    .insert(position);
-                if let Some(continent) = country.continent() {
-                    network.continents[continent.index()].insert(position);
-                }
-            }
-            if host.repositories.is_empty() {
-                network.unrestricted.insert(position);
-            } else {
-                let mut globs = host.repositories.clone();
-                globs.sort();
-                restricted
-                    .entry(globs.into())
-                    .or_insert_with(empty)
-                    .insert(position);
+                network.enter(position, host);
             }
         }
-        network.restricted = restricted.into_iter().collect();
         network.hosts = hosts;
         network
+    }
+
+    /// Enters a host in use into the lists it belongs to.
+    fn enter(&mut self, position: HostPosition, host: &Host) {
+        if !(host.allowed_countries.is_empty() && host.denied_countries.is_empty()) {
+            self.choosy.insert(position);
+        }
+        if !host.repositories.is_empty() {
+            self.restricted.insert(position);
+        }
+        for netblock in &host.netblocks {
+            self.netblocks.insert(*netblock, position);
+        }
+        for asn in host.asns.iter().chain(&host.peer_asns) {
+            let hosts = self.asns.entry(*asn).or_default();
+            if hosts.last() != Some(&position) {
+                hosts.push(position);
+            }
+        }
+        if host.is_private() {
+            return;
+        }
+        self.everywhere.push(position);
+        if let Some(country) = host.country {
+            self.countries[country.index()].push(position);
+            if let Some(continent) = country.continent() {
+                self.continents[continent.index()].push(position);
+            }
+        }
     }
 
     /// All hosts, active or not, by position.
@@ -117,27 +112,32 @@ impl Network {
         &self.hosts[position.index()]
     }
 
-    /// How many hosts are in use.
-    pub fn active(&self) -> usize {
-        self.active.len()
+    /// Where clients are sent for one host.
+    pub fn source(&self, position: HostPosition) -> &Source {
+        &self.sources[position.index()]
     }
 
-    /// The hosts meant to hold `repository`.
-    pub(super) fn carrying(&self, repository: &RepoName) -> HostSet {
-        let mut carrying = self.unrestricted.clone();
-        for (globs, hosts) in &self.restricted {
-            if globs.iter().any(|glob| glob.matches(repository)) {
-                carrying.union(hosts);
+    /// How many hosts are in use.
+    pub fn active(&self) -> usize {
+        self.standings.iter().filter(|it| it.is_ok()).count()
+    }
+
+    /// Whether the host is meant to hold `repository`, or anything at all.
+    pub(super) fn carries(&self, position: HostPosition, repository: Option<&RepoName>) -> bool {
+        match repository {
+            Some(repository) if self.restricted.contains(position) => {
+                self.host(position).carries(repository)
             }
+            _ => true,
         }
-        carrying
     }
 }
 
 fn ranked(host: &Host) -> Ranked {
+    let weight = host.weight();
     Ranked {
         key: HostKey::of(host.name.as_str()),
-        weight: host.weight(),
-        direction: host.coordinates.map(Direction::from),
+        weight,
+        patience: 1.0 / weight,
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use oci_mirror::reference::RepoName;
 use serde::Serialize;
 
-use super::distance::{self, BANDS};
+use super::distance;
 use super::network::Network;
 use super::rank::{self, ClientKey};
 use crate::geo::coordinates::Direction;
@@ -93,65 +93,57 @@ impl Network {
         repository: &RepoName,
         policy: Policy,
     ) -> Vec<Choice> {
-        let mut candidates = self.carrying(repository);
-        candidates.intersect(verified);
-        self.order_among(candidates, client, policy)
+        self.order_of(client, verified, Some(repository), policy)
     }
 
-    /// The same, among candidates already found to hold what is asked for.
-    pub(super) fn order_among(
+    /// The same; without a repository, what a host carries is not asked.
+    pub(super) fn order_of(
         &self,
-        mut candidates: HostSet,
         client: &Client,
+        verified: &HostSet,
+        repository: Option<&RepoName>,
         policy: Policy,
     ) -> Vec<Choice> {
-        candidates.intersect(&self.active);
-        self.remove_unwilling(&mut candidates, client.place.country);
+        let place = &client.place;
         let mut listing = Listing {
             network: self,
             client: ClientKey::of(client.address),
+            direction: place.coordinates.map(Direction::from),
+            country: place.country,
+            repository,
+            verified,
             limit: policy.limit,
-            candidates,
             chosen: Vec::new(),
-            scored: Vec::new(),
+            best: Vec::new(),
         };
         for netblock in self.netblocks.containing(client.address) {
-            listing.take(netblock.iter().copied(), Tier::Netblock, policy.limit);
+            listing.take(netblock, Tier::Netblock, Within::Any, policy.limit);
         }
-        let asn = client.place.asn.and_then(|asn| self.asns.get(&asn));
-        if let Some(hosts) = asn {
-            listing.take(hosts.iter(), Tier::Asn, policy.limit);
+        if let Some(hosts) = place.asn.and_then(|asn| self.asns.get(&asn)) {
+            listing.take(hosts, Tier::Asn, Within::Any, policy.limit);
         }
-        listing.candidates.intersect(&self.public);
-        let country = client
-            .place
-            .country
-            .and_then(|country| self.countries.get(&country));
-        if let Some(hosts) = country {
-            listing.take(hosts.iter(), Tier::Country, policy.limit);
+        if let Some(country) = place.country {
+            let hosts = &self.countries[country.index()];
+            listing.take(hosts, Tier::Country, Within::Any, policy.limit);
         }
-        let direction = client.place.coordinates.map(Direction::from);
-        if let Some(continent) = client.place.continent {
+        if let Some(continent) = place.continent {
             let hosts = &self.continents[continent.index()];
-            listing.take_by_distance(hosts, direction, Tier::Continent, policy.limit);
+            listing.take(hosts, Tier::Continent, Within::Band, policy.limit);
         }
-        let everywhere = self.public.clone();
-        listing.take_by_distance(&everywhere, direction, Tier::Elsewhere, policy.min_mirrors);
+        listing.take(
+            &self.everywhere,
+            Tier::Elsewhere,
+            Within::Band,
+            policy.min_mirrors,
+        );
         listing.chosen
-    }
-
-    /// Removes the hosts that do not serve clients of `country`.
-    fn remove_unwilling(&self, candidates: &mut HostSet, country: Option<CountryCode>) {
-        let asked: Vec<HostPosition> = self.choosy.common(candidates).collect();
-        for position in asked {
-            if !self.serves(position, country) {
-                candidates.remove(position);
-            }
-        }
     }
 
     /// Whether the host serves clients of `country`; an unknown country is on no list.
     pub(super) fn serves(&self, position: HostPosition, country: Option<CountryCode>) -> bool {
+        if !self.choosy.contains(position) {
+            return true;
+        }
         let host = self.host(position);
         let listed = |list: &[CountryCode]| country.is_some_and(|country| list.contains(&country));
         (host.allowed_countries.is_empty() || listed(&host.allowed_countries))
@@ -159,67 +151,83 @@ impl Network {
     }
 }
 
+/// What ranks the hosts of a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// The score alone.
+    Any,
+    /// The distance band first.
+    Band,
+}
+
 /// An order in the making.
 struct Listing<'a> {
     network: &'a Network,
     client: ClientKey,
+    direction: Option<Direction>,
+    country: Option<CountryCode>,
+    repository: Option<&'a RepoName>,
+    verified: &'a HostSet,
     limit: usize,
-    /// Who may still be taken.
-    candidates: HostSet,
     chosen: Vec<Choice>,
-    /// Scratch space, kept for its memory.
-    scored: Vec<(f64, HostPosition)>,
+    /// The best of the tier so far, sorted; scratch space, kept for its memory.
+    best: Vec<(usize, f64, HostPosition)>,
 }
 
 impl Listing<'_> {
     /// Appends those of `hosts` that are candidates, best first, until `until` are listed.
-    fn take(&mut self, hosts: impl Iterator<Item = HostPosition>, tier: Tier, until: usize) {
+    ///
+    /// Every host is looked at, so what costs least and turns most away comes first, and what has to be
+    /// asked of the host comes last.
+    fn take(&mut self, hosts: &[HostPosition], tier: Tier, within: Within, until: usize) {
         let room = until.min(self.limit).saturating_sub(self.chosen.len());
         if room == 0 {
             return;
         }
-        self.scored.clear();
-        for position in hosts.filter(|position| self.candidates.contains(*position)) {
+        self.best.clear();
+        for &position in hosts {
+            if !self.verified.contains(position) {
+                continue;
+            }
+            let band = match within {
+                Within::Any => 0,
+                Within::Band => {
+                    distance::band(self.direction, self.network.directions[position.index()])
+                }
+            };
             let host = &self.network.ranked[position.index()];
-            self.scored
-                .push((rank::score(self.client, host.key, host.weight), position));
+            let worst = self.best.last().filter(|_| self.best.len() == room);
+            if let Some(&(worst_band, worst, _)) = worst
+                && (band > worst_band
+                    || band == worst_band
+                        && rank::lower_bound(self.client, host.key, host.patience) > worst)
+            {
+                continue;
+            }
+            let entry = (
+                band,
+                rank::score(self.client, host.key, host.weight),
+                position,
+            );
+            let at = self.best.partition_point(|known| better(known, &entry));
+            if at < room && self.is_candidate(position) {
+                self.best.truncate(room - 1);
+                self.best.insert(at, entry);
+            }
         }
-        let better = |a: &(f64, HostPosition), b: &(f64, HostPosition)| {
-            a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
-        };
-        if self.scored.len() > room {
-            self.scored.select_nth_unstable_by(room - 1, better);
-            self.scored.truncate(room);
-        }
-        self.scored.sort_unstable_by(better);
-        for &(_, host) in &self.scored {
-            self.candidates.remove(host);
-            self.chosen.push(Choice { host, tier });
-        }
+        let taken = self.best.iter().map(|&(_, _, host)| Choice { host, tier });
+        self.chosen.extend(taken);
     }
 
-    /// The same, one distance band after the other.
-    fn take_by_distance(
-        &mut self,
-        hosts: &HostSet,
-        client: Option<Direction>,
-        tier: Tier,
-        until: usize,
-    ) {
-        if self.chosen.len() >= until.min(self.limit) {
-            return;
-        }
-        let Some(client) = client else {
-            let hosts: Vec<HostPosition> = hosts.common(&self.candidates).collect();
-            return self.take(hosts.into_iter(), tier, until);
-        };
-        let mut bands: [Vec<HostPosition>; BANDS] = std::array::from_fn(|_| Vec::new());
-        for position in hosts.common(&self.candidates) {
-            let host = self.network.ranked[position.index()].direction;
-            bands[distance::band(Some(client), host)].push(position);
-        }
-        for band in bands {
-            self.take(band.into_iter(), tier, until);
-        }
+    /// Whether a host that is verified may be listed, and is not yet.
+    fn is_candidate(&self, position: HostPosition) -> bool {
+        self.chosen.iter().all(|choice| choice.host != position)
+            && self.network.serves(position, self.country)
+            && self.network.carries(position, self.repository)
     }
+}
+
+fn better(a: &(usize, f64, HostPosition), b: &(usize, f64, HostPosition)) -> bool {
+    let order = a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2));
+    order.is_lt()
 }

@@ -47,15 +47,25 @@ impl HostKey {
 /// How long `client` would wait for the host; the smallest comes first.
 ///
 /// A weight of zero waits for ever.
+pub fn score(client: ClientKey, host: HostKey, weight: f64) -> f64 {
+    -unit(client, host).ln() / weight
+}
+
+/// A number that [`score`] is never below, found without a logarithm: enough to pass over nearly all
+/// hosts of a large tier. `patience` is the reciprocal of the weight.
+pub fn lower_bound(client: ClientKey, host: HostKey, patience: f64) -> f64 {
+    // -ln(u) >= 1 - u; what rounding may add to the right side is taken off again, and more.
+    (1.0 - unit(client, host)) * patience * (1.0 - 1e-9)
+}
+
+/// A number between 0 and 1, both excluded, so that its logarithm is finite and negative.
 #[expect(
     clippy::cast_precision_loss,
     reason = "53 bits fit the mantissa exactly"
 )]
-pub fn score(client: ClientKey, host: HostKey, weight: f64) -> f64 {
+fn unit(client: ClientKey, host: HostKey) -> f64 {
     let hash = mix(client.0 ^ host.0.rotate_left(32));
-    // Never 0 and never 1, so the logarithm is finite and negative.
-    let unit = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-    -unit.ln() / weight
+    ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
 }
 
 /// A bijection in which every bit of the input changes every bit of the output with probability one half
@@ -69,6 +79,8 @@ const fn mix(mut x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn client(text: &str) -> ClientKey {
@@ -92,6 +104,14 @@ mod tests {
         assert_eq!(client("192.0.2.1").0, 0x76e1_db95_d151_2832);
         let score = score(client("192.0.2.1"), HostKey::of("mirror.example"), 100.0);
         assert!((score - 0.008_506_033_669).abs() < 1e-11, "{score}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_bound_is_never_above_the_score(client: u64, host: u64, weight in 1e-3_f64..1e7) {
+            let (client, host) = (ClientKey(client), HostKey(host));
+            prop_assert!(lower_bound(client, host, 1.0 / weight) <= score(client, host, weight));
+        }
     }
 
     #[test]

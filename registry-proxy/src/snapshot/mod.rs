@@ -17,8 +17,9 @@ use crate::client_address::TrustedProxies;
 use crate::config::Config;
 use crate::geo::{self, Geo, Place};
 use crate::metalink::Resource;
-use crate::presence::Presence;
-use crate::select::{Client, Network};
+use crate::metalink::pieces::PieceCache;
+use crate::presence::{HostPosition, Presence};
+use crate::select::{Choice, Client, Network};
 use crate::v2;
 
 pub use watcher::{Error, Reconfigure, Watcher};
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub presence: Arc<Presence>,
     /// Where addresses are.
     pub geo: Arc<Geo>,
+    /// Piece hashes of what was asked for lately.
+    pub pieces: Arc<PieceCache>,
     /// When to redirect.
     pub policy: Policy,
     /// Whose word on the client's address is taken.
@@ -95,6 +98,29 @@ impl Snapshot {
 
     /// The mirrors verified for a blob of `name`, best for `client` first.
     pub fn mirrors(&self, name: &RepoName, blob: BlobId, client: Option<IpAddr>) -> Vec<Resource> {
+        let path = TreePath::Blob(self.catalog.blob(blob).digest).to_string();
+        let listed = self.listed(name, blob, client, MAX_MIRRORS);
+        let resource = |position: &HostPosition| {
+            let source = self.network.source(*position);
+            Resource {
+                url: [&*source.base, &path].concat(),
+                country: source.country,
+                private: source.private,
+            }
+        };
+        let mut resources = Vec::with_capacity(listed.len() + 1);
+        resources.extend(listed.iter().map(resource));
+        resources
+    }
+
+    /// The first `limit` of them by position, each server once.
+    pub fn listed(
+        &self,
+        name: &RepoName,
+        blob: BlobId,
+        client: Option<IpAddr>,
+        limit: usize,
+    ) -> Vec<HostPosition> {
         let verified = self.presence.of(blob);
         if verified.is_empty() {
             return Vec::new();
@@ -102,27 +128,35 @@ impl Snapshot {
         let address = client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
         let place = client.map_or_else(Place::default, |client| self.geo.locate(client));
         let client = Client { address, place };
-        let policy = crate::select::Policy {
-            min_mirrors: self.policy.min_mirrors,
-            limit: MAX_MIRRORS,
-        };
-        let path = TreePath::Blob(self.catalog.blob(blob).digest);
-        let chosen = self.network.order(&client, verified, name, policy);
-        let mut resources: Vec<Resource> = Vec::with_capacity(chosen.len());
-        for choice in chosen {
-            let host = self.network.host(choice.host);
-            let Some(url) = host.download_url().map(|url| url.join(&path)) else {
-                continue;
+        let order = |limit| {
+            let policy = crate::select::Policy {
+                min_mirrors: self.policy.min_mirrors,
+                limit,
             };
-            // Two entries may share a server, for networks of their own; it is one place to load from.
-            if resources.iter().all(|known| known.url != url) {
-                resources.push(Resource {
-                    url,
-                    country: host.country,
-                    private: host.is_private(),
-                });
+            self.network.order(&client, verified, name, policy)
+        };
+        let first = order(limit);
+        let full = first.len() == limit;
+        let mut listed = self.servers(&first);
+        // Two entries may share a server, for networks of their own; it is one place to load from. Those
+        // that come up instead are among the next.
+        if full && listed.len() < limit && limit < MAX_MIRRORS {
+            listed = self.servers(&order(MAX_MIRRORS));
+            listed.truncate(limit);
+        }
+        listed
+    }
+
+    /// The first entry of each server in an order.
+    fn servers(&self, order: &[Choice]) -> Vec<HostPosition> {
+        let mut listed: Vec<HostPosition> = Vec::with_capacity(order.len());
+        for choice in order {
+            let server = self.network.source(choice.host).server;
+            let known = |known: &HostPosition| self.network.source(*known).server == server;
+            if !listed.iter().any(known) {
+                listed.push(choice.host);
             }
         }
-        resources
+        listed
     }
 }

@@ -252,8 +252,12 @@ fn build(
             )
         }
     };
+    let pieces = previous
+        .filter(|previous| Arc::ptr_eq(&previous.catalog, &catalog))
+        .map(|previous| Arc::clone(&previous.pieces));
     Ok(Snapshot {
         tree,
+        pieces: pieces.unwrap_or_default(),
         catalog,
         network,
         presence,

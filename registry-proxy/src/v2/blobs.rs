@@ -4,8 +4,10 @@
 //! blobs, image configs above all, are sent from here: the round trip would cost more than the bytes,
 //! and podman gives up a pull when the config fails.
 
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, LOCATION, VARY};
-use http::{HeaderName, Method, Response, StatusCode};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY,
+};
+use http::{Method, Response, StatusCode};
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
 use oci_mirror::http::conditions::{self, Validators};
@@ -14,11 +16,12 @@ use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::Blob;
 
-use super::CONTENT_DIGEST;
+use super::answer::{Answer, Kind};
 use super::error::Error;
 use super::mirrorlist;
 use super::request::Request;
 use crate::metalink::{self, fields};
+use crate::presence::HostPosition;
 use crate::snapshot::Snapshot;
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -29,7 +32,7 @@ pub async fn respond(
     snapshot: &Snapshot,
     name: &RepoName,
     digest: &Digest,
-) -> Result<Response<Body>, Error> {
+) -> Result<Answer, Error> {
     let repository = snapshot.repository(name)?;
     let Some(id) = snapshot.catalog.member(repository, digest) else {
         return Err(if repository.leaves_out(digest) {
@@ -52,79 +55,110 @@ pub async fn respond(
         endpoint: "blobs",
     };
     if mirrorlist::is_asked_for(request) {
-        return mirrorlist::respond(&subject, id, request, snapshot);
+        let list = mirrorlist::respond(&subject, id, request, snapshot)?;
+        return Ok(Answer::new(Kind::Blob, list));
     }
     if let Some(version) = request.metalink() {
         return metalink::respond(version, &subject, request, snapshot).await;
     }
-    let etag = value(&format!("\"{digest}\""))?;
-    match Validators::of(etag.clone()).precondition(request.headers) {
-        None => {}
-        Some(StatusCode::NOT_MODIFIED) => return not_modified(digest, etag),
-        Some(_) => return Err(Error::OtherContent),
-    }
-    // Not every mirror answers several ranges at once, and podman bears no other answer.
-    let ranges = conditions::requested_ranges(request.method, request.headers, &etag)?;
-    let sent_from_here = ranges.is_some_and(|ranges| ranges.are_several());
 
-    let mirrors = snapshot.mirrors(name, id, request.client);
-    let best = mirrors.first();
-    let mut response = if request.method == Method::HEAD {
-        Response::new(Body::empty())
-    } else if let Some(best) =
-        best.filter(|_| !sent_from_here && blob.size >= snapshot.policy.min_size)
-    {
-        redirect(&best.url)?
-    } else {
-        match (stream(request, snapshot, blob).await, best) {
-            (Ok(response), _) => response,
-            // The tree has lost it, but a mirror was seen to hold it.
-            (Err(error), Some(best)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, blob = %digest, "redirecting instead");
-                redirect(&best.url)?
+    let mut sent_from_here = false;
+    if request.is_conditional() {
+        let etag = value(&format!("\"{digest}\""))?;
+        match Validators::of(etag.clone()).precondition(request.headers) {
+            None => {}
+            Some(StatusCode::NOT_MODIFIED) => {
+                return Ok(finish(Reply::Unchanged, &[], &subject, request, snapshot));
             }
-            (Err(error), None) => return Err(error),
+            Some(_) => return Err(Error::OtherContent),
+        }
+        // Not every mirror answers several ranges at once, and podman bears no other answer.
+        let ranges = conditions::requested_ranges(request.method, request.headers, &etag)?;
+        sent_from_here = ranges.is_some_and(|ranges| ranges.are_several());
+    }
+    let mirrors = snapshot.listed(name, id, request.client, fields::MAX_LINKS);
+    if request.method == Method::HEAD {
+        return Ok(finish(Reply::Head, &mirrors, &subject, request, snapshot));
+    }
+    let far = !mirrors.is_empty() && blob.size >= snapshot.policy.min_size;
+    let reply = if far && !sent_from_here {
+        Reply::Redirect
+    } else {
+        match stream(request, snapshot, blob).await {
+            Ok(response) => Reply::Content(response),
+            // The tree has lost it, but a mirror was seen to hold it.
+            Err(error) if !mirrors.is_empty() => {
+                tracing::error!(error = &error as &dyn std::error::Error, blob = %digest, "redirecting instead");
+                Reply::Redirect
+            }
+            Err(error) => return Err(error),
         }
     };
-    let headers = response.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
-    headers.insert(CONTENT_DIGEST, value(&digest.to_string())?);
-    headers.insert(ETAG, etag);
-    fields::append(headers, &mirrors, digest, &subject.url(request.public));
-    if request.method == Method::HEAD {
-        headers.insert(http::header::CONTENT_TYPE, OCTETS);
-        headers.insert(
-            http::header::ACCEPT_RANGES,
-            HeaderValue::from_static("bytes"),
-        );
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
-    }
-    Ok(response)
+    Ok(finish(reply, &mirrors, &subject, request, snapshot))
 }
 
-/// The client has the blob already, wherever it would have been sent for it.
-fn not_modified(digest: &Digest, etag: HeaderValue) -> Result<Response<Body>, Error> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
-    let headers: &mut HeaderMap = response.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
-    headers.insert(CONTENT_DIGEST, value(&digest.to_string())?);
-    headers.insert(ETAG, etag);
-    Ok(response)
+/// What a client gets that does not get a metalink.
+enum Reply {
+    /// What it has is what there is.
+    Unchanged,
+    /// All but the bytes.
+    Head,
+    /// The best mirror.
+    Redirect,
+    /// The bytes, or those asked for.
+    Content(Response<Body>),
 }
 
-fn redirect(url: &str) -> Result<Response<Body>, Error> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::FOUND;
-    let headers: &mut HeaderMap = response.headers_mut();
-    let pairs: [(HeaderName, HeaderValue); 3] = [
-        (LOCATION, value(url)?),
+/// Adds what every answer about a blob says.
+fn finish(
+    reply: Reply,
+    mirrors: &[HostPosition],
+    subject: &metalink::Subject<'_>,
+    request: &Request<'_>,
+    snapshot: &Snapshot,
+) -> Answer {
+    let redirect = match reply {
+        Reply::Redirect => fields::Redirect::ToFirst,
+        _ => fields::Redirect::No,
+    };
+    let sources = mirrors.iter().map(|host| snapshot.network.source(*host));
+    let url = subject.url(request.public);
+    let mut said = fields::of(&subject.blob.digest, sources, url.as_bytes(), redirect);
+    let mut answer = match reply {
+        Reply::Unchanged => Answer::new(Kind::Blob, status(StatusCode::NOT_MODIFIED)),
+        Reply::Head => {
+            said.add(CONTENT_TYPE, &[OCTETS.as_bytes()]);
+            said.add(ACCEPT_RANGES, &[b"bytes"]);
+            said.number(CONTENT_LENGTH, subject.blob.size);
+            Answer::new(Kind::Blob, status(StatusCode::OK))
+        }
+        Reply::Redirect => Answer {
+            mirror: mirrors.first().copied(),
+            ..Answer::new(Kind::Blob, status(StatusCode::FOUND))
+        },
+        Reply::Content(response) => Answer::from_tree(Kind::Blob, response),
+    };
+    let headers = answer.response.headers_mut();
+    headers.reserve(FIELDS);
+    // The tag of the file is that of the blob; it must not be there twice.
+    headers.remove(ETAG);
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if redirect == fields::Redirect::ToFirst {
         // The answer depends on who asks and on what the crawler saw last.
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (CONTENT_LENGTH, HeaderValue::from_static("0")),
-    ];
-    headers.extend(pairs);
-    Ok(response)
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    said.append_to(headers);
+    answer
+}
+
+/// About how many names an answer has among its fields.
+const FIELDS: usize = 12;
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
 }
 
 async fn stream(

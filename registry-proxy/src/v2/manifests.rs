@@ -3,16 +3,20 @@
 //! No plain mirror can send the exact media type a client insists on, and a tag's answer has no
 //! digest the client could check, so a manifest is never redirected.
 
+use std::sync::LazyLock;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use http::{Method, Response, StatusCode};
 use oci_mirror::http::Body;
-use oci_mirror::http::conditions::matches_etag;
 use oci_mirror::manifest;
+use oci_mirror::media_type::MediaType;
 use oci_mirror::reference::{Reference, RepoName};
 use oci_mirror::tree::TreePath;
 
 use super::CONTENT_DIGEST;
+use super::answer::{Answer, Kind};
 use super::error::Error;
+use super::fields::Fields;
 use super::mirrorlist;
 use super::request::Request;
 use crate::metalink;
@@ -24,7 +28,7 @@ pub async fn respond(
     snapshot: &Snapshot,
     name: &RepoName,
     reference: &Reference,
-) -> Result<Response<Body>, Error> {
+) -> Result<Answer, Error> {
     let repository = snapshot.repository(name)?;
     let found = snapshot.catalog.manifest_id(repository, reference);
     let found = found.and_then(|id| {
@@ -47,28 +51,41 @@ pub async fn respond(
         endpoint: "manifests",
     };
     if mirrorlist::is_asked_for(request) {
-        return mirrorlist::respond(&subject, id, request, snapshot);
+        let list = mirrorlist::respond(&subject, id, request, snapshot)?;
+        return Ok(Answer::new(Kind::Manifest, list));
     }
     if let Some(version) = request.metalink() {
         return metalink::respond(version, &subject, request, snapshot).await;
     }
 
+    let (algorithm, hex) = (blob.digest.algorithm().name().as_bytes(), blob.digest.hex());
+    let mut fields = Fields::with_capacity(192);
+    fields.write(CONTENT_DIGEST, |text| {
+        text.extend_from_slice(algorithm);
+        text.push(b':');
+        hex.append_to(text);
+    });
+    fields.write(ETAG, |text| {
+        text.push(b'"');
+        text.extend_from_slice(algorithm);
+        text.push(b':');
+        hex.append_to(text);
+        text.push(b'"');
+    });
     let mut response = Response::new(Body::empty());
-    let digest = HeaderValue::try_from(blob.digest.to_string()).map_err(|_| Error::Internal)?;
-    let etag =
-        HeaderValue::try_from(format!("\"{}\"", blob.digest)).map_err(|_| Error::Internal)?;
-    let fields = response.headers_mut();
-    fields.insert(VARY, HeaderValue::from_static("Accept"));
-    fields.insert(CONTENT_DIGEST, digest);
-    fields.insert(ETAG, etag.clone());
-    if matches_etag(request.headers, &etag) {
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if request.matches(&blob.digest) {
+        fields.append_to(headers);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
+        return Ok(Answer::new(Kind::Manifest, response));
     }
-    let media_type = HeaderValue::try_from(repository.media_type(id, entry).as_str())
-        .map_err(|_| Error::Internal)?;
-    fields.insert(CONTENT_TYPE, media_type);
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
+    fields.number(CONTENT_LENGTH, blob.size);
+    fields.append_to(headers);
+    headers.insert(
+        CONTENT_TYPE,
+        content_type(repository.media_type(id, entry))?,
+    );
     if request.method == Method::GET {
         let bytes = match &entry.bytes {
             Some(bytes) => bytes.clone(),
@@ -83,5 +100,21 @@ pub async fn respond(
         };
         *response.body_mut() = bytes.into();
     }
-    Ok(response)
+    Ok(Answer::from_tree(Kind::Manifest, response))
 }
+
+/// A media type as a field; for those nearly all manifests have, nothing is copied.
+fn content_type(media_type: &MediaType) -> Result<HeaderValue, Error> {
+    let known = MediaType::MANIFESTS.iter().position(|it| it == media_type);
+    if let Some(known) = known {
+        return Ok(KNOWN[known].clone());
+    }
+    HeaderValue::try_from(media_type.as_str()).map_err(|_| Error::Internal)
+}
+
+/// [`MediaType::MANIFESTS`] as fields.
+static KNOWN: LazyLock<[HeaderValue; 4]> = LazyLock::new(|| {
+    MediaType::MANIFESTS.map(|it| {
+        HeaderValue::try_from(it.as_str()).expect("a media type is a token, a slash and a token")
+    })
+});

@@ -7,8 +7,10 @@
 //!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
+pub mod answer;
 pub mod blobs;
 pub mod error;
+pub mod fields;
 pub mod listings;
 mod made;
 pub mod manifests;
@@ -17,6 +19,7 @@ pub mod referrers;
 pub mod request;
 pub mod route;
 
+pub use answer::Answer;
 pub use error::Error;
 pub use request::Request;
 
@@ -25,6 +28,7 @@ use http::{Method, Response, StatusCode};
 use oci_mirror::http::Body;
 
 use crate::snapshot::Snapshot;
+use answer::Kind;
 use route::Route;
 
 /// The field by which clients recognise a registry.
@@ -36,50 +40,63 @@ pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-d
 /// Answers a request whose path is `/v2` or starts with `/v2/`.
 ///
 /// `snapshot` is `None` until a tree could be read; then only the version check is answered.
-pub async fn respond(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Response<Body> {
-    let mut response = match answer(request, snapshot).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    };
+pub async fn respond(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answer {
+    let mut answer = answer(request, snapshot).await;
+    let response = &mut answer.response;
     response
         .headers_mut()
         .insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     if request.method == Method::HEAD {
         let length = http_body::Body::size_hint(response.body()).exact();
-        if let (Some(length), false) = (length, response.headers().contains_key(CONTENT_LENGTH)) {
+        // A 304 has no content, and what its length would be elsewhere is not zero.
+        let said = response.headers().contains_key(CONTENT_LENGTH)
+            || response.status() == StatusCode::NOT_MODIFIED;
+        if let (Some(length), false) = (length, said) {
             response
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         *response.body_mut() = Body::empty();
+        answer.from_tree = 0;
     }
-    response
+    answer
 }
 
-async fn answer(
-    request: &Request<'_>,
-    snapshot: Option<&Snapshot>,
-) -> Result<Response<Body>, Error> {
+async fn answer(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answer {
+    let route = match route(request) {
+        Ok(route) => route,
+        Err(error) => return Answer::new(Kind::Unknown, error.into_response()),
+    };
+    let kind = route.kind();
+    let answered = match (route, snapshot) {
+        (Route::Base, _) => Ok(Answer::new(kind, json(StatusCode::OK, "{}"))),
+        (_, None) => Err(Error::NotReady),
+        (Route::Catalog, Some(snapshot)) => {
+            listings::catalog(request, snapshot).map(|response| Answer::new(kind, response))
+        }
+        (Route::Tags { name }, Some(snapshot)) => {
+            listings::tags(request, snapshot, &name).map(|response| Answer::new(kind, response))
+        }
+        (Route::Manifest { name, reference }, Some(snapshot)) => {
+            manifests::respond(request, snapshot, &name, &reference).await
+        }
+        (Route::Blob { name, digest }, Some(snapshot)) => {
+            blobs::respond(request, snapshot, &name, &digest).await
+        }
+        (Route::Referrers { name, digest }, Some(snapshot)) => {
+            referrers::respond(request, snapshot, &name, &digest)
+                .map(|response| Answer::new(kind, response))
+        }
+    };
+    answered.unwrap_or_else(|error| Answer::new(kind, error.into_response()))
+}
+
+fn route(request: &Request<'_>) -> Result<Route, Error> {
     // Before the path is looked at: pushing has paths of its own, and none of them is served.
     if request.method != Method::GET && request.method != Method::HEAD {
         return Err(Error::Unsupported);
     }
-    let path = request.path()?;
-    let route = Route::parse(&path)?;
-    if matches!(route, Route::Base) {
-        return Ok(json(StatusCode::OK, "{}"));
-    }
-    let snapshot = snapshot.ok_or(Error::NotReady)?;
-    match route {
-        Route::Base => Err(Error::NotFound),
-        Route::Catalog => listings::catalog(request, snapshot),
-        Route::Tags { name } => listings::tags(request, snapshot, &name),
-        Route::Manifest { name, reference } => {
-            manifests::respond(request, snapshot, &name, &reference).await
-        }
-        Route::Blob { name, digest } => blobs::respond(request, snapshot, &name, &digest).await,
-        Route::Referrers { name, digest } => referrers::respond(request, snapshot, &name, &digest),
-    }
+    Route::parse(&request.path()?)
 }
 
 /// A JSON answer.

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, HeaderMap, RANGE};
+use http::header::{ACCEPT, HeaderMap, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
 use http::{Method, Uri};
 use oci_mirror::accept::{self, MetalinkVersion};
+use oci_mirror::digest::Digest;
+use oci_mirror::http::conditions::matches_etag;
 
 use super::error::Error;
 use crate::base_url::PublicUrl;
@@ -38,6 +40,19 @@ impl<'a> Request<'a> {
         pairs
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.into_owned())
+    }
+
+    /// Whether the client has the content with this digest already, by `If-None-Match`.
+    pub fn matches(&self, digest: &Digest) -> bool {
+        let etag = || http::HeaderValue::try_from(format!("\"{digest}\""));
+        self.headers.contains_key(IF_NONE_MATCH)
+            && etag().is_ok_and(|etag| matches_etag(self.headers, &etag))
+    }
+
+    /// Whether a condition or a range is among the fields, so that they are worth reading.
+    pub fn is_conditional(&self) -> bool {
+        let conditional = [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE];
+        self.headers.keys().any(|name| conditional.contains(name))
     }
 
     /// The metalink the client asks for: by `?metalink`, or by `Accept` unless it wants a range.

@@ -4,6 +4,7 @@
 use oci_mirror::digest::Digest;
 use oci_mirror::reference::{Reference, RepoName};
 
+use super::answer::Kind;
 use super::error::Error;
 
 /// What a path under `/v2/` asks for.
@@ -83,6 +84,20 @@ impl Route {
                 digest: digest(last)?,
             }),
             _ => Err(Error::NotFound),
+        }
+    }
+}
+
+impl Route {
+    /// What kind of request it is.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Base => Kind::Base,
+            Self::Catalog => Kind::Catalog,
+            Self::Tags { .. } => Kind::Tags,
+            Self::Manifest { .. } => Kind::Manifest,
+            Self::Blob { .. } => Kind::Blob,
+            Self::Referrers { .. } => Kind::Referrers,
         }
     }
 }
