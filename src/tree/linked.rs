@@ -4,7 +4,7 @@
 //! stay until a prune finds that their grace period is over; they say what the repository can still
 //! answer for.
 
-use std::io::{self, Read as _};
+use std::io::Read as _;
 
 use super::path::{RepoDir, TreePath};
 use super::reader::{Error, Tree};
@@ -14,22 +14,11 @@ use crate::manifest::{self, Manifest};
 /// The digests that a repository links, in no order; none if it has no links at all.
 pub fn digests(repo: &RepoDir, tree: &Tree) -> Result<Vec<Digest>, Error> {
     let mut found = Vec::new();
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-        let below = format!("{repo}/blobs/{algorithm}");
-        let path = tree.root().join(below);
-        let failed = |source| Error::Directory {
-            path: path.clone(),
-            source,
-        };
-        let entries = match std::fs::read_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries.map_err(failed)?,
-        };
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
+    for algorithm in Algorithm::ALL {
+        let entries = tree.entries(&format!("{repo}/blobs/{algorithm}"))?;
+        for (name, _) in entries.into_iter().flatten() {
             // Whatever else lies there is no link of the tree.
-            let digest = name.to_str().map(|hex| Digest::from_parts(algorithm, hex));
-            found.extend(digest.and_then(Result::ok));
+            found.extend(Digest::from_parts(algorithm, &name));
         }
     }
     Ok(found)

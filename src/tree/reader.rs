@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use jiff::Timestamp;
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use super::index::{self, RepoIndex};
 use super::path::{RepoDir, TreePath};
@@ -68,7 +69,10 @@ impl Tree {
             source,
         };
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = File::from(self.open_beneath(path, flags).map_err(failed)?);
+        let file = File::from(
+            self.open_beneath(&path.to_string(), flags)
+                .map_err(failed)?,
+        );
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_file() {
             Ok((file, metadata.len()))
@@ -127,7 +131,18 @@ impl Tree {
 
     /// A manifest, checked against its digest.
     pub fn manifest(&self, digest: &Digest, declared: &MediaType) -> Result<Manifest, Error> {
-        let bytes = self.read(&TreePath::Blob(*digest), manifest::MAX_BYTES)?;
+        self.manifest_within(digest, declared, manifest::MAX_BYTES)
+    }
+
+    /// The same, if it has at most `limit` bytes.
+    pub(super) fn manifest_within(
+        &self,
+        digest: &Digest,
+        declared: &MediaType,
+        limit: u64,
+    ) -> Result<Manifest, Error> {
+        let limit = limit.min(manifest::MAX_BYTES);
+        let bytes = self.read(&TreePath::Blob(*digest), limit)?;
         Manifest::with_digest(bytes, *digest, Some(declared)).map_err(|source| Error::Manifest {
             digest: *digest,
             source,
@@ -146,7 +161,7 @@ impl Tree {
             source,
         };
         // A handle that can only be looked at costs less than one to read from.
-        let found = match self.open_beneath(path, OFlags::PATH) {
+        let found = match self.open_beneath(&path.to_string(), OFlags::PATH) {
             Ok(handle) => rustix::fs::fstat(handle).map_err(|errno| failed(errno.into()))?,
             Err(error) => {
                 let error = failed(error);
@@ -182,36 +197,28 @@ impl Tree {
         // Names to look below, without `repos/`; the empty one is the top.
         let mut pending = vec![String::new()];
         while let Some(parent) = pending.pop() {
-            let directory = self.root.join("repos").join(&parent);
-            let failed = |source| Error::Directory {
-                path: directory.clone(),
-                source,
+            let below = if parent.is_empty() {
+                "repos".to_owned()
+            } else {
+                format!("repos/{parent}")
             };
-            let entries = match std::fs::read_dir(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && parent.is_empty() => {
-                    return Ok(found);
-                }
-                entries => entries.map_err(failed)?,
+            let Some(entries) = self.entries(&below)? else {
+                // Removed since its name was read, or never there at all.
+                continue;
             };
-            for entry in entries {
-                let entry = entry.map_err(failed)?;
-                let file_name = entry.file_name();
-                let Some(file_name) = file_name.to_str() else {
-                    continue;
-                };
+            for (file_name, kind) in entries {
                 if file_name == "index.json"
                     && let Ok(repo) = parent.parse()
                 {
                     found.push(repo);
                 }
                 let child = if parent.is_empty() {
-                    file_name.to_owned()
+                    file_name
                 } else {
                     format!("{parent}/{file_name}")
                 };
                 // Only what can be the start of a repository is entered: never `blobs/`.
-                let enterable = child.parse::<RepoDir>().is_ok();
-                if enterable && entry.file_type().map_err(failed)?.is_dir() {
+                if kind == FileType::Directory && child.parse::<RepoDir>().is_ok() {
                     pending.push(child);
                 }
             }
@@ -220,23 +227,104 @@ impl Tree {
         Ok(found)
     }
 
-    fn open_beneath(&self, path: &TreePath, flags: OFlags) -> io::Result<OwnedFd> {
-        let path = path.to_string();
+    /// What is in a directory, by name; names that are not UTF-8 are none of the tree. `None` if there is
+    /// no such directory.
+    pub(super) fn entries(&self, below: &str) -> Result<Option<Vec<(String, FileType)>>, Error> {
+        let failed = |source| Error::Directory {
+            path: self.root.join(below),
+            source,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let handle = match self.open_beneath(below, flags) {
+            Ok(handle) => handle,
+            Err(error) if is_absence(&error) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let directory = Dir::new(handle).map_err(|errno| failed(errno.into()))?;
+        let mut entries = Vec::new();
+        for entry in directory {
+            let entry = entry.map_err(|errno| failed(errno.into()))?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            let kind = match entry.file_type() {
+                // Not every file system says.
+                FileType::Unknown if name != "." && name != ".." => {
+                    self.kind(&format!("{below}/{name}")).map_err(failed)?
+                }
+                kind => kind,
+            };
+            if name != "." && name != ".." {
+                entries.push((name.to_owned(), kind));
+            }
+        }
+        Ok(Some(entries))
+    }
+
+    /// What a name in a directory is; a link is a link.
+    fn kind(&self, below: &str) -> io::Result<FileType> {
+        let handle = self.open_beneath(below, OFlags::PATH | OFlags::NOFOLLOW)?;
+        Ok(FileType::from_raw_mode(rustix::fs::fstat(handle)?.st_mode))
+    }
+
+    /// Tells a file or directory from what it was or will be; `None` if there is none.
+    pub(super) fn mark(&self, below: &str) -> io::Result<Option<FileMark>> {
+        match self.open_beneath(below, OFlags::PATH) {
+            Ok(handle) => Ok(Some(FileMark::of(&rustix::fs::fstat(handle)?))),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_beneath(&self, below: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         loop {
-            match rustix::fs::openat2(
-                self.directory.as_fd(),
-                path.as_str(),
-                flags,
-                Mode::empty(),
-                resolve,
-            ) {
+            match rustix::fs::openat2(self.directory.as_fd(), below, flags, Mode::empty(), resolve)
+            {
                 // The kernel asks for another try when a rename raced with the walk.
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 result => return Ok(result?),
             }
         }
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// What tells one version of a file from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileMark {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: Timestamp,
+    changed: Timestamp,
+}
+
+impl FileMark {
+    fn of(found: &rustix::fs::Stat) -> Self {
+        let time = |seconds: i64, nanoseconds: u64| {
+            let nanoseconds = i32::try_from(nanoseconds).unwrap_or_default();
+            Timestamp::new(seconds, nanoseconds).unwrap_or(Timestamp::MAX)
+        };
+        Self {
+            device: found.st_dev,
+            inode: found.st_ino,
+            size: found.st_size,
+            modified: time(found.st_mtime, found.st_mtime_nsec),
+            changed: time(found.st_ctime, found.st_ctime_nsec),
+        }
+    }
+
+    /// When it was last changed in any way, by the clock of its file system.
+    pub(super) fn changed(&self) -> Timestamp {
+        self.changed
     }
 }
 
@@ -327,12 +415,7 @@ impl Error {
         match self {
             Self::Root { source, .. }
             | Self::Read { source, .. }
-            | Self::Directory { source, .. } => {
-                matches!(
-                    source.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                )
-            }
+            | Self::Directory { source, .. } => is_absence(source),
             Self::Incomplete { .. } => true,
             _ => false,
         }

@@ -1,0 +1,179 @@
+//! Claims about catalogs, on trees as the writer makes them.
+
+use super::*;
+use crate::descriptor::Descriptor;
+use crate::digest::Algorithm;
+use crate::media_type::MediaType;
+use crate::tree::TreePath;
+use crate::tree::writer::{Image, TreeWriter};
+
+/// Publishes an image of one layer and returns its manifest's descriptor.
+fn publish(writer: &TreeWriter, name: &str, tag: &str, layer: &[u8]) -> Descriptor {
+    let config = b"{}";
+    let (config_digest, layer_digest) = (
+        Algorithm::Sha256.digest(config),
+        Algorithm::Sha256.digest(layer),
+    );
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config_digest}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer_digest}","size":{}}}]}}"#,
+        layer.len()
+    );
+    let digest = Algorithm::Sha256.digest(manifest.as_bytes());
+    writer.stage_bytes(config_digest, config).unwrap();
+    writer.stage_bytes(layer_digest, layer).unwrap();
+    writer.stage_bytes(digest, manifest.as_bytes()).unwrap();
+    let root = Descriptor::new(MediaType::OCI_MANIFEST, digest, manifest.len() as u64);
+    let image = Image {
+        repo: name.parse().unwrap(),
+        tag: Some(tag.parse().unwrap()),
+        root: root.clone(),
+        reach: vec![config_digest, layer_digest, digest],
+        tag_referrers: None,
+    };
+    writer.publish(&[image]).unwrap();
+    root
+}
+
+#[test]
+fn blobs_belong_to_the_repositories_that_reach_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let one = publish(&writer, "a", "1", b"one");
+    publish(&writer, "b", "1", b"two");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let catalog = Catalog::load(writer.tree(), None).unwrap();
+    let (a, b) = (&"a".parse().unwrap(), &"b".parse().unwrap());
+    let (a, b) = (
+        catalog.repository(a).unwrap(),
+        catalog.repository(b).unwrap(),
+    );
+    let layer = Algorithm::Sha256.digest(b"one");
+    assert!(catalog.member(a, &layer).is_some() && catalog.member(b, &layer).is_none());
+    let id = catalog.manifest_id(a, &"1".parse().unwrap()).unwrap();
+    let (blob, manifest) = (
+        catalog.blob(id),
+        catalog.blob(id).manifest.as_ref().unwrap(),
+    );
+    assert_eq!(
+        (blob.digest, &manifest.media_type),
+        (one.digest, &MediaType::OCI_MANIFEST)
+    );
+    assert_eq!(catalog.blobs().len(), 5);
+    assert_eq!(catalog.repositories_after("a").count(), 1);
+}
+
+#[test]
+fn what_a_tag_has_left_is_known_by_digest_until_its_link_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let old = publish(&writer, "a", "1", b"old");
+    let layer = Algorithm::Sha256.digest(b"old");
+    publish(&writer, "b", "1", b"other");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let before = Catalog::load(writer.tree(), None).unwrap();
+    let new = publish(&writer, "a", "1", b"new");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let holds = |catalog: &Catalog, name: &str, digest: Digest| {
+        let repository = catalog.repository(&name.parse().unwrap()).unwrap();
+        let manifest = catalog.manifest_id(repository, &Reference::Digest(digest));
+        let tag = repository.tag(&"1".parse().unwrap()).unwrap();
+        assert!(name != "a" || catalog.blob(tag).digest == new.digest);
+        let as_blob = catalog.member(repository, &digest).is_some();
+        (as_blob, manifest.is_some())
+    };
+    for previous in [None, Some(&before)] {
+        let catalog = Catalog::load(writer.tree(), previous).unwrap();
+        assert_eq!(holds(&catalog, "a", old.digest), (true, true));
+        assert_eq!(holds(&catalog, "a", layer), (true, false));
+        assert_eq!(holds(&catalog, "b", old.digest), (false, false));
+    }
+    let link = TreePath::Link("a".parse().unwrap(), old.digest);
+    std::fs::remove_file(link.under(dir.path())).unwrap();
+    let catalog = Catalog::load(writer.tree(), Some(&before)).unwrap();
+    assert_eq!(holds(&catalog, "a", old.digest), (false, false));
+}
+
+#[test]
+fn what_another_repository_declares_does_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let root = publish(&writer, "victim", "1", b"layer");
+    let reach = vec![root.digest];
+    let root = Descriptor {
+        media_type: MediaType::DOCKER_MANIFEST,
+        ..root
+    };
+    let evil = Image {
+        repo: "evil".parse().unwrap(),
+        tag: "1".parse().ok(),
+        root,
+        reach,
+        tag_referrers: None,
+    };
+    writer.publish(&[evil]).unwrap();
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let catalog = Catalog::load(writer.tree(), None).unwrap();
+    for (name, expected) in [
+        ("evil", MediaType::DOCKER_MANIFEST),
+        ("victim", MediaType::OCI_MANIFEST),
+    ] {
+        let repository = catalog.repository(&name.parse().unwrap()).unwrap();
+        let id = catalog
+            .manifest_id(repository, &"1".parse().unwrap())
+            .unwrap();
+        let entry = catalog.blob(id).manifest.as_ref().unwrap();
+        assert_eq!(*repository.media_type(id, entry), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_tree_with_less_than_its_state_says_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    publish(&writer, "a", "1", b"one");
+    publish(&writer, "b", "1", b"two");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    assert!(Catalog::load(writer.tree(), None).is_ok());
+    std::fs::remove_dir_all(dir.path().join("repos/b")).unwrap();
+    assert!(matches!(
+        Catalog::load(writer.tree(), None),
+        Err(Error::Torn { .. })
+    ));
+}
+
+#[test]
+fn one_damaged_manifest_costs_only_its_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let bad = publish(&writer, "a", "1", b"one");
+    publish(&writer, "a", "2", b"two");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    std::fs::write(TreePath::Blob(bad.digest).under(dir.path()), "nonsense").unwrap();
+    assert!(matches!(
+        Catalog::load(writer.tree(), None),
+        Err(Error::Manifest { .. })
+    ));
+    let (catalog, damage) = Catalog::salvage(writer.tree()).unwrap();
+    let repository = catalog.repository(&"a".parse().unwrap()).unwrap();
+    let tags: Vec<_> = repository
+        .tags()
+        .iter()
+        .map(|(tag, _)| tag.as_str())
+        .collect();
+    assert_eq!((tags, damage.len()), (vec!["2"], 1));
+}
+
+#[test]
+fn a_reload_reuses_parsed_manifests_even_without_their_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let one = publish(&writer, "a", "1", b"one");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let first = Catalog::load(writer.tree(), None).unwrap();
+    std::fs::remove_file(TreePath::Blob(one.digest).under(dir.path())).unwrap();
+    assert!(Catalog::load(writer.tree(), Some(&first)).is_ok());
+    assert!(matches!(
+        Catalog::load(writer.tree(), None),
+        Err(Error::Incomplete { .. })
+    ));
+}

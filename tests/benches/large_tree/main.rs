@@ -1,0 +1,78 @@
+//! What a front end pays for a tree of a million blobs: time to load, time to reload, memory.
+//!
+//!     cargo bench --bench large_tree
+//!
+//! `REPOSITORIES` and `TAGS` set the size (2,000 and 50 give a million blobs), `HOSTS` the number of
+//! mirrors, `TREE` a directory in which the tree is kept from one run to the next. With `-- --test`
+//! everything is done once, small.
+
+mod process;
+mod synthetic;
+
+use std::time::Duration;
+
+use oci_mirror::digest::Digest;
+use oci_mirror::tree::{Catalog, Tree};
+use synthetic::{Maker, Shape};
+
+fn main() -> anyhow::Result<()> {
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let setting = |name, full, small| {
+        let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+        given.unwrap_or(if is_test { small } else { full })
+    };
+    let shape = Shape {
+        repositories: setting("REPOSITORIES", 2000, 20),
+        tags: setting("TAGS", 50, 5),
+    };
+    let temporary = tempfile::tempdir()?;
+    let root = match std::env::var_os("TREE") {
+        Some(path) => path.into(),
+        None => temporary.path().join("tree"),
+    };
+    let (mut maker, making) = process::measure(|| Maker::make(&root, shape))?;
+    making.tell("make the tree");
+    println!("{} blobs", maker.blobs());
+    // What was written a moment ago may still change unseen, so it would be looked at again.
+    std::thread::sleep(Duration::from_secs(3));
+
+    let tree = Tree::open(&root)?;
+    let (first, loading) = process::measure(|| Catalog::load(&tree, None))?;
+    loading.tell("load");
+    let (same, reloading) = process::measure(|| Catalog::load(&tree, Some(&first)))?;
+    reloading.tell("reload, nothing changed");
+    let (_, dropping) = process::measure(|| anyhow::Ok(drop(same)))?;
+    dropping.tell("drop a catalog");
+    let mut catalog = first;
+    for turn in 0..3 {
+        maker.move_tag(turn % shape.repositories, 2 + turn)?;
+        let (next, reloading) = process::measure(|| Catalog::load(&tree, Some(&catalog)))?;
+        reloading.tell("reload, one tag moved");
+        catalog = next;
+    }
+    lookups(&catalog)?;
+    Ok(())
+}
+
+/// Looks up digests in an order that is none.
+fn lookups(catalog: &Catalog) -> anyhow::Result<()> {
+    let mut digests: Vec<(Digest, usize)> = Vec::new();
+    for (number, (_, repository)) in catalog.repositories().enumerate() {
+        let members = repository.members().iter();
+        digests.extend(members.map(|id| (catalog.blob(*id).digest, number)));
+    }
+    // By their own bytes, which are as good as random.
+    digests.sort_unstable_by_key(|(digest, _)| *digest);
+    let repositories: Vec<_> = catalog.repositories().map(|(_, it)| it).collect();
+    let (found, looking) = process::measure(|| {
+        anyhow::Ok(
+            digests
+                .iter()
+                .filter(|(digest, number)| catalog.member(repositories[*number], digest).is_some())
+                .count(),
+        )
+    })?;
+    anyhow::ensure!(found == digests.len(), "a member was not found");
+    looking.tell_each("look up a member", found);
+    Ok(())
+}
