@@ -14,6 +14,7 @@ use crate::base_url::{Forwarding, PublicUrl, Scheme};
 use crate::client_address::TrustedProxies;
 use crate::snapshot::Snapshot;
 use crate::v2;
+use crate::web;
 
 /// What every request sees.
 #[derive(Debug)]
@@ -49,6 +50,13 @@ impl Shared {
             // One snapshot answers the whole request, whatever is swapped in meanwhile.
             let snapshot = self.snapshot.load_full();
             return v2::respond(&request, snapshot.as_deref()).await;
+        }
+        // What passes the router comes out as a stream of unknown make: no longer as a file the kernel
+        // can send. The router also knows escapes, which no path of a tree needs.
+        if let Some(file) = path.strip_prefix("/tree/")
+            && !file.contains('%')
+        {
+            return web::file(self, file, request.method(), request.headers()).await;
         }
         let Ok(response) = pages.call(request.map(axum::body::Body::new)).await;
         response.map(Body::boxed)

@@ -10,14 +10,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -26,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::body::Body;
 use super::patience::Patient;
+use super::sendfile::{Sending, Socket};
 use crate::excerpt::Excerpt;
 
 /// Where a server listens: `ADDR:PORT` or `unix:/path`.
@@ -232,6 +232,8 @@ where
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
+            // Bodies are never copied together: placeholders of files are among them.
+            .writev(true)
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_time)
             .max_buf_size(self.limits.header_bytes)
@@ -268,15 +270,29 @@ where
                 }
             };
             complained = false;
+            let stream = Sending::new(stream);
+            let outbox = stream.outbox();
             let stream = Patient::new(stream, self.limits.header_time, self.limits.stall_time);
+            let service = (self.service)(Connection {
+                peer,
+                encrypted: false,
+            });
+            let service = service_fn(move |request: Request<Incoming>| {
+                // HTTP/2 has to see the bytes it puts into frames.
+                let outbox = outbox
+                    .clone()
+                    .filter(|_| request.version() <= Version::HTTP_11);
+                let response = service.call(request);
+                async move {
+                    let response = response.await?;
+                    Ok::<_, Infallible>(match outbox {
+                        Some(outbox) => response.map(|body| body.through(&outbox)),
+                        None => response,
+                    })
+                }
+            });
             let connection = builder
-                .serve_connection(
-                    TokioIo::new(stream),
-                    (self.service)(Connection {
-                        peer,
-                        encrypted: false,
-                    }),
-                )
+                .serve_connection(TokioIo::new(stream), service)
                 .into_owned();
             let connection = graceful.watch(connection);
             open.spawn(async move {
@@ -317,9 +333,9 @@ impl Listener {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Stream: Socket + Send {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: Socket + Send> Stream for T {}
 
 /// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -333,7 +349,6 @@ pub struct Error {
 mod tests {
     use std::future::Ready;
 
-    use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
