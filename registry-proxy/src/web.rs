@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use oci_mirror::http::files;
+use oci_mirror::http::{Body, files};
 
 use crate::dispatch::Shared;
 
@@ -56,9 +56,20 @@ async fn tree(
     headers: HeaderMap,
     _request: Request,
 ) -> Response<axum::body::Body> {
+    let response = file(&shared, &path, &method, &headers).await;
+    response.map(axum::body::Body::new)
+}
+
+/// Answers for a file below `/tree/`.
+pub async fn file(
+    shared: &Shared,
+    path: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response<Body> {
     let snapshot = shared.snapshot.load_full();
     let mut response = match snapshot.as_deref() {
-        Some(snapshot) => files::respond(&snapshot.tree, &path, &method, &headers).await,
+        Some(snapshot) => files::respond(&snapshot.tree, path, method, headers).await,
         None => files::text(
             StatusCode::SERVICE_UNAVAILABLE,
             "no tree could be read yet\n",
@@ -69,5 +80,5 @@ async fn tree(
         "x-content-type-options",
         HeaderValue::from_static("nosniff"),
     );
-    response.map(axum::body::Body::new)
+    response
 }

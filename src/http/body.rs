@@ -15,9 +15,15 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::task::JoinHandle;
 
+use super::page_cache;
+use super::sendfile::{Outbox, WINDOW};
+
 /// How much of a file is read at a time, in bytes. At most two such pieces are in memory per response,
-/// one being sent and one read ahead; and only one until the client has taken something.
+/// one being sent and one that is to follow.
 const CHUNK: u64 = 128 << 10;
+
+/// What is shorter is copied: it goes out together with the head of its response.
+const SENT_FROM: u64 = 64 << 10;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -45,9 +51,20 @@ impl Body {
         Self(Kind::File(FileBody {
             file: Arc::new(file),
             rest: range,
-            reading: None,
-            flowing: false,
+            way: Way::Copied,
+            loading: None,
         }))
+    }
+
+    /// The same bytes, by way of the outbox of an HTTP/1 connection if they are part of a file.
+    #[must_use]
+    pub fn through(mut self, outbox: &Outbox) -> Self {
+        if let Kind::File(file) = &mut self.0
+            && file.remaining() >= SENT_FROM
+        {
+            file.way = Way::Sent(outbox.clone());
+        }
+        self
     }
 
     /// Any other body.
@@ -101,54 +118,109 @@ impl http_body::Body for Body {
     }
 }
 
-/// Part of a file, read ahead by one chunk on the blocking pool.
+/// Part of a file, a chunk at a time.
+///
+/// Chunks that are in memory already are taken at once; for others the disk is waited for on the
+/// blocking pool.
 #[derive(Debug)]
 struct FileBody {
     file: Arc<File>,
-    /// What has not been asked of the file yet.
+    /// What has not been handed over yet.
     rest: Range<u64>,
-    reading: Option<(u64, JoinHandle<io::Result<Bytes>>)>,
-    /// Whether the first chunk has gone: from then on the next is read ahead.
-    flowing: bool,
+    way: Way,
+    /// Bringing in the next chunk.
+    loading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+/// How chunks of a file get to the client.
+#[derive(Debug)]
+enum Way {
+    /// Read, and written to the connection.
+    Copied,
+    /// Sent by the kernel.
+    Sent(Outbox),
 }
 
 impl FileBody {
     fn remaining(&self) -> u64 {
-        self.reading.as_ref().map_or(0, |(length, _)| *length) + self.rest.end - self.rest.start
+        self.rest.end - self.rest.start
     }
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if self.reading.is_none() {
-            self.read_ahead();
-        }
-        let Some((_, handle)) = &mut self.reading else {
+        let chunk = self.next_chunk();
+        if chunk.is_empty() {
             return Poll::Ready(None);
-        };
-        let read = ready!(Pin::new(handle).poll(context));
-        self.reading = None;
-        if self.flowing {
-            self.read_ahead();
         }
-        self.flowing = true;
-        Poll::Ready(Some(
-            read.unwrap_or_else(|gone| Err(io::Error::other(gone))),
-        ))
+        let bytes = match &mut self.loading {
+            Some(loading) => {
+                let loaded = ready!(Pin::new(loading).poll(context));
+                self.loading = None;
+                loaded.unwrap_or_else(|gone| Err(io::Error::other(gone)))
+            }
+            None => match self.way.take(&self.file, &chunk) {
+                Ok(None) => {
+                    self.loading = Some(self.way.load(&self.file, chunk));
+                    return self.poll_chunk(context);
+                }
+                Ok(Some(bytes)) => Ok(bytes),
+                Err(error) => Err(error),
+            },
+        };
+        let bytes = bytes.map(|bytes| match &self.way {
+            Way::Copied => bytes,
+            Way::Sent(outbox) => outbox.put(&self.file, &chunk),
+        });
+        if let Ok(bytes) = &bytes {
+            self.rest.start += bytes.len() as u64;
+        }
+        Poll::Ready(Some(bytes))
     }
 
-    fn read_ahead(&mut self) {
-        let length = CHUNK.min(self.rest.end - self.rest.start);
-        if length == 0 {
-            return;
-        }
-        let (file, offset) = (Arc::clone(&self.file), self.rest.start);
-        self.rest.start += length;
-        let read = move || {
-            let mut chunk = vec![0; usize::try_from(length).unwrap_or_default()];
-            file.read_exact_at(&mut chunk, offset)?;
-            Ok(chunk.into())
+    fn next_chunk(&self) -> Range<u64> {
+        let length = match self.way {
+            Way::Copied => CHUNK,
+            Way::Sent(_) => WINDOW,
         };
-        self.reading = Some((length, tokio::task::spawn_blocking(read)));
+        self.rest.start..self.rest.end.min(self.rest.start + length)
     }
+}
+
+impl Way {
+    /// Takes a chunk, or the beginning of one, if it is in memory.
+    fn take(&self, file: &File, chunk: &Range<u64>) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Sent(_) => Ok(page_cache::holds(file, chunk)?.then(Bytes::new)),
+            Self::Copied => {
+                let mut buffer = vec![0; length(chunk)];
+                let read = page_cache::read_now(file, &mut buffer, chunk.start)?;
+                Ok(read.map(|read| {
+                    buffer.truncate(read);
+                    buffer.into()
+                }))
+            }
+        }
+    }
+
+    /// Waits for the disk, elsewhere.
+    fn load(&self, file: &Arc<File>, chunk: Range<u64>) -> JoinHandle<io::Result<Bytes>> {
+        let file = Arc::clone(file);
+        match self {
+            Self::Sent(_) => tokio::task::spawn_blocking(move || {
+                page_cache::load(&file, &chunk)?;
+                Ok(Bytes::new())
+            }),
+            Self::Copied => tokio::task::spawn_blocking(move || {
+                page_cache::expect(&file, &chunk);
+                let mut buffer = vec![0; length(&chunk)];
+                file.read_exact_at(&mut buffer, chunk.start)?;
+                Ok(buffer.into())
+            }),
+        }
+    }
+}
+
+fn length(part: &Range<u64>) -> usize {
+    usize::try_from(part.end - part.start).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

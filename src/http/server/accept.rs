@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,6 +27,7 @@ use super::patience::{Patience, Patient};
 use super::stream::Stream;
 use super::{Connection, Limits, Peer, ProxyHeader, Security, Surroundings, proxy_protocol};
 use crate::http::Body;
+use crate::http::sendfile::Sending;
 
 /// What all listeners of a server share.
 pub(super) struct Acceptor<F> {
@@ -180,14 +181,25 @@ where
             stall: self.limits.stall_time,
             rate: self.limits.min_rate,
         };
+        let stream = Sending::new(stream);
+        let outbox = stream.outbox();
         let stream = Patient::new(stream, patience, Arc::clone(&exchanges));
         let counting = Arc::clone(&exchanges);
         let service = service_fn(move |request: Request<Incoming>| {
             let exchange = counting.begin(request.version());
+            // HTTP/2 has to see the bytes it puts into frames.
+            let outbox = outbox
+                .clone()
+                .filter(|_| request.version() <= Version::HTTP_11);
             let response = service.call(request);
             async move {
-                let response = response.await;
-                response.map(|response| response.map(|body| exchange.carry(body)))
+                let response = response.await?;
+                Ok::<_, Infallible>(response.map(|body| {
+                    exchange.carry(match outbox {
+                        Some(outbox) => body.through(&outbox),
+                        None => body,
+                    })
+                }))
             }
         });
         let mut connection = pin!(
@@ -239,6 +251,8 @@ fn http(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
+        // Bodies are never copied together: placeholders of files are among them.
+        .writev(true)
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_buf_size(limits.header_bytes.max(super::MIN_HEADER_BYTES))

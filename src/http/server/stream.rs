@@ -1,8 +1,9 @@
 //! An accepted connection, in the clear or over TLS.
 //!
-//! An enum rather than a trait object: what can only be done on a TCP socket (handing a file to the
-//! kernel) can still be done once it is known to be one.
+//! An enum rather than a trait object: what can only be done on a socket, handing a file to the kernel,
+//! can still be done once it is known to be one.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,6 +11,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use crate::http::sendfile::Socket;
 
 /// A byte stream to a client.
 #[derive(Debug)]
@@ -73,5 +76,30 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}
+
+impl Socket for Stream {
+    fn sends_files(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.sends_files(),
+            Self::Unix(stream) => stream.sends_files(),
+            // The kernel does not know the key.
+            Self::Tls(_) => false,
+        }
+    }
+
+    fn poll_sendfile(
+        &self,
+        context: &mut Context<'_>,
+        file: &File,
+        offset: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_sendfile(context, file, offset, length),
+            Self::Unix(stream) => stream.poll_sendfile(context, file, offset, length),
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
     }
 }
