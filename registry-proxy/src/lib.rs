@@ -18,6 +18,7 @@ pub mod geo;
 pub mod metalink;
 pub mod mirror;
 pub mod network;
+pub mod observe;
 pub mod presence;
 pub mod select;
 pub mod server;

@@ -9,12 +9,14 @@ mod watcher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::catalog::{BlobId, Repository};
 use oci_mirror::tree::{Catalog, Tree, TreePath};
 
 use crate::geo::{Geo, Place};
 use crate::metalink::Resource;
+use crate::observe::Redirects;
 use crate::presence::Presence;
 use crate::select::{Client, Network};
 use crate::v2;
@@ -39,6 +41,10 @@ pub struct Snapshot {
     pub geo: Arc<Geo>,
     /// When to redirect.
     pub policy: Policy,
+    /// How often each mirror was the one a client was sent to.
+    pub redirects: Redirects,
+    /// When it was loaded.
+    pub loaded: Timestamp,
 }
 
 /// When to redirect, and to how many.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use oci_mirror::tree::{Catalog, Tree, TreePath, reader};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
@@ -14,6 +15,7 @@ use super::{Policy, Snapshot};
 use crate::config::Config;
 use crate::db::{self, Database};
 use crate::geo::{self, Geo};
+use crate::observe::Redirects;
 use crate::presence::Presence;
 use crate::select::Network;
 
@@ -197,7 +199,11 @@ fn build(
             )
         }
     };
+    let counted = previous.map(|previous| (&*previous.network, &previous.redirects));
+    let redirects = Redirects::following(&network, counted);
     Ok(Snapshot {
+        redirects,
+        loaded: Timestamp::now(),
         tree,
         catalog,
         network,
