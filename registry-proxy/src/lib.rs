@@ -21,6 +21,7 @@ pub mod log;
 pub mod metalink;
 pub mod mirror;
 pub mod network;
+pub mod observe;
 pub mod presence;
 pub mod reload;
 pub mod select;

@@ -9,6 +9,7 @@ mod watcher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::catalog::{BlobId, Repository};
 use oci_mirror::tree::{Catalog, Tree, TreePath};
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::geo::{self, Geo, Place};
 use crate::metalink::Resource;
 use crate::metalink::pieces::PieceCache;
+use crate::observe::Redirects;
 use crate::presence::{HostPosition, Presence};
 use crate::select::{Choice, Client, Network};
 use crate::v2;
@@ -46,6 +48,10 @@ pub struct Snapshot {
     pub policy: Policy,
     /// Whose word on the client's address is taken.
     pub trusted: TrustedProxies,
+    /// How often each mirror was the one a client was sent to.
+    pub redirects: Redirects,
+    /// When it was loaded.
+    pub loaded: Timestamp,
 }
 
 /// What a snapshot takes from the configuration: replaced together, so that no request sees some of

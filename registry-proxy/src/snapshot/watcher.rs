@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use oci_mirror::tree::{Catalog, Tree, TreePath, reader};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use super::{Settings, Snapshot};
 use crate::config::Config;
 use crate::db::{self, Database};
 use crate::geo::{self, Geo};
+use crate::observe::Redirects;
 use crate::presence::Presence;
 use crate::select::Network;
 
@@ -255,7 +257,11 @@ fn build(
     let pieces = previous
         .filter(|previous| Arc::ptr_eq(&previous.catalog, &catalog))
         .map(|previous| Arc::clone(&previous.pieces));
+    let counted = previous.map(|previous| (&*previous.network, &previous.redirects));
+    let redirects = Redirects::following(&network, counted);
     Ok(Snapshot {
+        redirects,
+        loaded: Timestamp::now(),
         tree,
         pieces: pieces.unwrap_or_default(),
         catalog,

@@ -1,0 +1,385 @@
+//! Statistics of use: what is pulled, from which country, and which mirror took the load.
+//!
+//! A request that counts leaves a small record in a bounded queue and goes on; a task adds the records
+//! up and, once an interval, hands one JSON object to a file or a command. No address of a client gets
+//! as far as the queue. A record for which there is no room is counted as dropped, never waited for.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use oci_mirror::reference::RepoName;
+use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{Event, Kind, Outcome};
+use crate::geo::CountryCode;
+use crate::network::HostName;
+use crate::snapshot::Snapshot;
+
+/// How many records wait to be added up: a tenth of a second of more requests than two cores answer.
+const QUEUE: usize = 16_384;
+
+/// How often the queue is emptied.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Most rows in one interval; what does not fit is added to the row of no repository.
+const MAX_ROWS: usize = 100_000;
+
+/// How long the command may take.
+const COMMAND_TIME: Duration = Duration::from_secs(60);
+
+/// Where statistics go, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sink {
+    /// Time between two reports.
+    pub interval: Duration,
+    /// A file that gets a line for each report; opened anew each time, so it may be moved away.
+    pub file: Option<PathBuf>,
+    /// A program and its arguments that gets each report on its standard input.
+    pub command: Vec<String>,
+}
+
+/// What one request leaves behind.
+#[derive(Debug)]
+struct Record {
+    repository: RepoName,
+    country: Option<CountryCode>,
+    mirror: Option<HostName>,
+    kind: Kind,
+    outcome: Outcome,
+    redirected_bytes: u64,
+    sent_bytes: u64,
+}
+
+/// Where requests leave their records.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    records: mpsc::Sender<Record>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The end at which they are added up.
+#[derive(Debug)]
+pub struct Collector {
+    sink: Sink,
+    records: mpsc::Receiver<Record>,
+    dropped: Arc<AtomicU64>,
+    report: Report,
+}
+
+/// One report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Report {
+    since: Timestamp,
+    until: Timestamp,
+    /// Records there was no room for.
+    dropped: u64,
+    #[serde(serialize_with = "rows")]
+    pulls: BTreeMap<(Option<RepoName>, Option<CountryCode>), Use>,
+    mirrors: BTreeMap<HostName, Load>,
+}
+
+/// What was asked of one repository from one country.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+struct Use {
+    /// Tags looked up: about one for each pull by tag.
+    tags: u64,
+    /// Manifests sent.
+    manifests: u64,
+    /// Blobs asked for.
+    blobs: u64,
+    /// Blobs for which a client was sent to a mirror.
+    redirects: u64,
+    /// Metalinks sent.
+    metalinks: u64,
+    /// Bytes clients were sent to mirrors for.
+    redirected_bytes: u64,
+    /// Bytes sent from here.
+    sent_bytes: u64,
+}
+
+/// What one mirror was given to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+struct Load {
+    redirects: u64,
+    bytes: u64,
+}
+
+/// The two ends of the queue.
+pub fn queue(sink: Sink) -> (Sender, Collector) {
+    let (sender, records) = mpsc::channel(QUEUE);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let collector = Collector {
+        sink,
+        records,
+        dropped: Arc::clone(&dropped),
+        report: Report::beginning(Timestamp::now()),
+    };
+    (
+        Sender {
+            records: sender,
+            dropped,
+        },
+        collector,
+    )
+}
+
+impl Sender {
+    /// Leaves a record of a request that was for something the tree has.
+    pub fn request(&self, event: &Event<'_>, snapshot: Option<&Snapshot>) {
+        let (Some(repository), Some(snapshot)) = (event.repository, snapshot) else {
+            return;
+        };
+        let served = matches!(
+            event.outcome,
+            Outcome::Content | Outcome::Redirect | Outcome::Metalink | Outcome::NotModified
+        );
+        if !served || !matches!(event.kind, Kind::Tag | Kind::Manifest | Kind::Blob) {
+            return;
+        }
+        let place = event.client.map(|client| snapshot.geo.locate(client));
+        let mirror = event
+            .mirror
+            .map(|mirror| snapshot.network.host(mirror).name.clone());
+        let record = Record {
+            repository: repository.clone(),
+            country: place.and_then(|place| place.country),
+            mirror,
+            kind: event.kind,
+            outcome: event.outcome,
+            redirected_bytes: event.redirected_bytes,
+            sent_bytes: event.sent_bytes,
+        };
+        self.leave(record);
+    }
+
+    fn leave(&self, record: Record) {
+        if self.records.try_send(record).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Collector {
+    /// Adds up and reports until `shutdown`, and once more then.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut due = tokio::time::Instant::now() + self.sink.interval;
+        loop {
+            let last = tokio::select! {
+                () = shutdown.cancelled() => true,
+                // Not woken by each record: that would cost the request more than the record itself.
+                () = tokio::time::sleep(TICK) => false,
+            };
+            while let Ok(record) = self.records.try_recv() {
+                self.report.add(record);
+            }
+            if last || tokio::time::Instant::now() >= due {
+                due += self.sink.interval;
+                self.hand_over().await;
+            }
+            if last {
+                return;
+            }
+        }
+    }
+
+    async fn hand_over(&mut self) {
+        let now = Timestamp::now();
+        let mut report = std::mem::replace(&mut self.report, Report::beginning(now));
+        report.until = now;
+        report.dropped = self.dropped.swap(0, Relaxed);
+        let mut line = match serde_json::to_vec(&report) {
+            Ok(line) => line,
+            Err(error) => {
+                warn!(%error, "cannot write the statistics of this interval");
+                return;
+            }
+        };
+        line.push(b'\n');
+        if let Some(path) = self.sink.file.clone() {
+            let bytes = line.clone();
+            let append = move || {
+                let mut file = std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&path)?;
+                file.write_all(&bytes)
+            };
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(append).await {
+                warn!(%error, "cannot append to the file of statistics");
+            }
+        }
+        if let [program, arguments @ ..] = &self.sink.command[..] {
+            let run = tell(program, arguments, &line);
+            match tokio::time::timeout(COMMAND_TIME, run).await {
+                Ok(Ok(status)) if status.success() => {}
+                Ok(Ok(status)) => warn!(%status, program, "the command for statistics failed"),
+                Ok(Err(error)) => warn!(%error, program, "cannot run the command for statistics"),
+                Err(_) => warn!(
+                    program,
+                    "the command for statistics took too long; it was ended"
+                ),
+            }
+        }
+    }
+}
+
+/// Runs a command with `input` on its standard input.
+async fn tell(
+    program: &str,
+    arguments: &[String],
+    input: &[u8],
+) -> std::io::Result<std::process::ExitStatus> {
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command that does not read to the end has its reasons; its status tells.
+        drop(stdin.write_all(input).await);
+    }
+    child.wait().await
+}
+
+impl Report {
+    fn beginning(now: Timestamp) -> Self {
+        Self {
+            since: now,
+            until: now,
+            dropped: 0,
+            pulls: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, record: Record) {
+        let mut key = (Some(record.repository), record.country);
+        if self.pulls.len() >= MAX_ROWS && !self.pulls.contains_key(&key) {
+            key = (None, None);
+        }
+        let row = self.pulls.entry(key).or_default();
+        match record.kind {
+            Kind::Tag => row.tags += 1,
+            Kind::Blob => row.blobs += 1,
+            _ => {}
+        }
+        match record.outcome {
+            Outcome::Redirect => row.redirects += 1,
+            Outcome::Metalink => row.metalinks += 1,
+            Outcome::Content if record.kind != Kind::Blob && record.sent_bytes > 0 => {
+                row.manifests += 1;
+            }
+            _ => {}
+        }
+        row.redirected_bytes += record.redirected_bytes;
+        row.sent_bytes += record.sent_bytes;
+        if let Some(mirror) = record.mirror {
+            let load = self.mirrors.entry(mirror).or_default();
+            load.redirects += 1;
+            load.bytes += record.redirected_bytes;
+        }
+    }
+}
+
+/// The rows as a list, since a pair is no key in JSON.
+fn rows<S: serde::Serializer>(
+    rows: &BTreeMap<(Option<RepoName>, Option<CountryCode>), Use>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        repository: Option<&'a str>,
+        country: Option<CountryCode>,
+        #[serde(flatten)]
+        used: &'a Use,
+    }
+    serializer.collect_seq(rows.iter().map(|((repository, country), used)| Row {
+        repository: repository.as_ref().map(RepoName::as_str),
+        country: *country,
+        used,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: Kind, outcome: Outcome) -> Record {
+        Record {
+            repository: "fedora/fedora".parse().unwrap(),
+            country: "DE".parse().ok(),
+            mirror: (outcome == Outcome::Redirect).then(|| "m1".parse().unwrap()),
+            kind,
+            outcome,
+            redirected_bytes: if outcome == Outcome::Redirect { 100 } else { 0 },
+            sent_bytes: if outcome == Outcome::Content { 7 } else { 0 },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_report_is_one_line_of_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, copy) = (dir.path().join("s.jsonl"), dir.path().join("copy"));
+        let sink = Sink {
+            interval: Duration::from_secs(3600),
+            file: Some(file.clone()),
+            command: vec!["tee".to_owned(), copy.display().to_string()],
+        };
+        let (sender, collector) = queue(sink);
+        for (kind, outcome) in [
+            (Kind::Tag, Outcome::Content),
+            (Kind::Manifest, Outcome::Content),
+            (Kind::Blob, Outcome::Redirect),
+            (Kind::Blob, Outcome::Metalink),
+            (Kind::Blob, Outcome::Content),
+        ] {
+            sender.leave(record(kind, outcome));
+        }
+        sender.dropped.fetch_add(3, Relaxed);
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        collector.run(shutdown).await;
+        let line = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(line, std::fs::read_to_string(copy).unwrap());
+        let report: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(report["dropped"], 3);
+        assert_eq!(
+            report["pulls"],
+            serde_json::json!([{
+                "repository": "fedora/fedora", "country": "DE", "tags": 1, "manifests": 2, "blobs": 3,
+                "redirects": 1, "metalinks": 1, "redirected_bytes": 100, "sent_bytes": 21,
+            }])
+        );
+        assert_eq!(
+            report["mirrors"],
+            serde_json::json!({"m1": {"redirects": 1, "bytes": 100}})
+        );
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_says_so() {
+        let sink = Sink {
+            interval: Duration::from_secs(3600),
+            file: None,
+            command: Vec::new(),
+        };
+        let (sender, _collector) = queue(sink);
+        while sender
+            .records
+            .try_send(record(Kind::Tag, Outcome::Content))
+            .is_ok()
+        {}
+        assert_eq!(sender.records.max_capacity(), QUEUE);
+    }
+}
