@@ -223,15 +223,15 @@ async fn open_geo(config: &Config) -> anyhow::Result<Geo> {
 }
 
 /// The settings that hold until the program is started again, by name.
-fn fixed(config: &Config) -> [(&'static str, String); 7] {
-    let tls = config.tls.as_ref();
+fn fixed(config: &Config) -> [(&'static str, String); 8] {
     [
         ("listen", format!("{:?}", config.listeners())),
         ("socket-mode", config.socket_mode.to_string()),
-        ("tree", format!("{:?}", config.tree)),
-        ("database", format!("{:?}", config.database)),
+        ("tree", config.tree.display().to_string()),
+        ("database", config.database.display().to_string()),
         ("proxy-protocol", config.proxy_protocol.to_string()),
-        ("limits", format!("{:?} {}", config.limits, tls.is_some())),
+        ("limits", format!("{:?}", config.limits)),
+        ("tls", config.tls.is_some().to_string()),
         ("crawler", format!("{:?}", config.crawler)),
     ]
 }

@@ -50,7 +50,7 @@ fn make_layout(layout: &Path) -> String {
         fs::write(blobs.join(digest.hex().to_string()), bytes).unwrap();
         (digest.to_string(), bytes.len())
     };
-    let bytes: Vec<u8> = (0..LAYER / 8).flat_map(|word| word.to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..LAYER / 8).flat_map(usize::to_le_bytes).collect();
     let (layer, size) = put(&bytes);
     let (config, config_size) =
         put(br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#);

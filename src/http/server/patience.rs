@@ -74,9 +74,9 @@ impl<S> Patient<S> {
     pub fn poll_send(
         &mut self,
         context: &mut Context<'_>,
-        send: impl FnOnce(&mut S, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(&mut S, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let sent = send(&mut self.stream, context);
+        let sent = write(&mut self.stream, context);
         if let Poll::Ready(Ok(count)) = &sent {
             self.pace.took(*count);
         }
