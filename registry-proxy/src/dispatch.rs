@@ -1,10 +1,11 @@
 //! What happens to each request: who asks, under which URL, and which part of the program answers.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,6 +17,7 @@ use tower_service::Service as _;
 
 use crate::base_url::{Forwarding, PublicUrl, Scheme};
 use crate::client_address::TrustedProxies;
+use crate::observe::{Event, Kind, Observer, Outcome};
 use crate::snapshot::Snapshot;
 use crate::v2;
 use crate::web;
@@ -30,6 +32,8 @@ pub struct Shared {
     pub trusted: Arc<ArcSwap<TrustedProxies>>,
     /// What we call ourselves towards a client that does not say.
     pub fallback: RegistryHost,
+    /// What takes note of requests.
+    pub observer: Arc<Observer>,
 }
 
 impl Shared {
@@ -86,43 +90,88 @@ impl Visit {
         let path = request.uri().path();
         if path == "/v2" || path.starts_with("/v2/") {
             let (head, _body) = request.into_parts();
-            return self.v2(&head).await.response;
+            return self.v2(&head).await;
         }
-        // What passes the router comes out as a stream of unknown make: no longer as a file the kernel
-        // can send. The router also knows escapes, which no path of a tree needs.
-        if let Some(file) = path.strip_prefix("/tree/")
-            && !file.contains('%')
-        {
-            return web::file(&self.shared, file, request.method(), request.headers()).await;
-        }
-        let mut pages = self.pages.clone();
-        let Ok(response) = pages.call(request.map(axum::body::Body::new)).await;
-        response.map(Body::boxed)
+        let began = self.shared.observer.begin();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let snapshot = self.shared.snapshot.load_full();
+        let (_, client) = self.asker(snapshot.as_deref(), request.headers());
+        let (kind, response) = self.page(request).await;
+        let length = http_body::Body::size_hint(response.body()).lower();
+        let event = Event {
+            kind,
+            outcome: Outcome::of(response.status()),
+            status: response.status(),
+            method: &method,
+            uri: &uri,
+            client,
+            repository: None,
+            mirror: None,
+            redirected_bytes: 0,
+            sent_bytes: if kind == Kind::Tree && method != Method::HEAD {
+                length
+            } else {
+                0
+            },
+            duration: began.elapsed(),
+        };
+        self.shared.observer.request(&event, snapshot.as_deref());
+        response
     }
 
-    /// Answers a request to the registry API.
-    async fn v2(&self, head: &http::request::Parts) -> v2::Answer {
-        let shared = &self.shared;
-        // One snapshot answers the whole request, whatever is swapped in meanwhile.
-        let snapshot = shared.snapshot.load();
-        let snapshot = snapshot.as_deref();
+    /// Answers what is no request to the registry API.
+    async fn page(&self, request: Request<Incoming>) -> (Kind, Response<Body>) {
+        // What passes the router comes out as a stream of unknown make: no longer as a file the kernel
+        // can send. The router also knows escapes, which no path of a tree needs.
+        let file = request.uri().path().strip_prefix("/tree/");
+        if let Some(file) = file.filter(|file| !file.contains('%')) {
+            let (method, headers) = (request.method(), request.headers());
+            return (
+                Kind::Tree,
+                web::file(&self.shared, file, method, headers).await,
+            );
+        }
+        let kind = if file.is_some() {
+            Kind::Tree
+        } else {
+            Kind::Page
+        };
+        let mut pages = self.pages.clone();
+        let Ok(response) = pages.call(request.map(axum::body::Body::new)).await;
+        (kind, response.map(Body::boxed))
+    }
+
+    /// Who asks, and whether what is said of the way here is believed.
+    fn asker(
+        &self,
+        snapshot: Option<&Snapshot>,
+        headers: &HeaderMap,
+    ) -> (Forwarding, Option<IpAddr>) {
         let early;
         let trusted = match snapshot {
             Some(snapshot) => &snapshot.trusted,
             None => {
-                early = shared.trusted.load();
+                early = self.shared.trusted.load();
                 &**early
             }
         };
-        let forwarding = match self.connection.peer {
-            Some(peer) if !trusted.trusts(peer.ip()) => Forwarding::Untrusted,
+        match self.connection.peer {
+            Some(peer) if !trusted.trusts(peer.ip()) => {
+                (Forwarding::Untrusted, Some(peer.ip().to_canonical()))
+            }
             // Whoever may open the socket file was given that right by the operator.
-            _ => Forwarding::Trusted,
-        };
-        let client = match (forwarding, self.connection.peer) {
-            (Forwarding::Untrusted, Some(peer)) => Some(peer.ip().to_canonical()),
-            (_, peer) => trusted.client(peer, &head.headers),
-        };
+            peer => (Forwarding::Trusted, trusted.client(peer, headers)),
+        }
+    }
+
+    /// Answers a request to the registry API.
+    async fn v2(&self, head: &http::request::Parts) -> Response<Body> {
+        let shared = &self.shared;
+        let began = shared.observer.begin();
+        // One snapshot answers the whole request, whatever is swapped in meanwhile.
+        let snapshot = shared.snapshot.load();
+        let snapshot = snapshot.as_deref();
+        let (forwarding, client) = self.asker(snapshot, &head.headers);
         let scheme = if self.connection.encrypted {
             Scheme::Https
         } else {
@@ -142,6 +191,26 @@ impl Visit {
             client,
             public: &public,
         };
-        v2::respond(&request, snapshot).await
+        let answer = v2::respond(&request, snapshot).await;
+        let status = answer.response.status();
+        let event = Event {
+            kind: answer.kind,
+            outcome: if answer.is_metalink {
+                Outcome::Metalink
+            } else {
+                Outcome::of(status)
+            },
+            status,
+            method: &head.method,
+            uri: &head.uri,
+            client,
+            repository: answer.repository.as_ref(),
+            mirror: answer.mirror.map(|(mirror, _)| mirror),
+            redirected_bytes: answer.mirror.map_or(0, |(_, bytes)| bytes),
+            sent_bytes: answer.from_tree,
+            duration: began.elapsed(),
+        };
+        shared.observer.request(&event, snapshot);
+        answer.response
     }
 }

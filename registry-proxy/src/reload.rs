@@ -223,7 +223,7 @@ async fn open_geo(config: &Config) -> anyhow::Result<Geo> {
 }
 
 /// The settings that hold until the program is started again, by name.
-fn fixed(config: &Config) -> [(&'static str, String); 8] {
+fn fixed(config: &Config) -> [(&'static str, String); 9] {
     [
         ("listen", format!("{:?}", config.listeners())),
         ("socket-mode", config.socket_mode.to_string()),
@@ -233,6 +233,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 8] {
         ("limits", format!("{:?}", config.limits)),
         ("tls", config.tls.is_some().to_string()),
         ("crawler", format!("{:?}", config.crawler)),
+        ("statistics", format!("{:?}", config.statistics)),
     ]
 }
 
@@ -264,6 +265,7 @@ fn keep_what_needs_a_restart(old: &Config, new: Config) -> Config {
         proxy_protocol: old.proxy_protocol,
         limits: old.limits.clone(),
         crawler: old.crawler.clone(),
+        statistics: old.statistics.clone(),
         ..new
     }
 }

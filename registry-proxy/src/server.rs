@@ -19,6 +19,7 @@ use crate::config::{Config, Spoken};
 use crate::crawler;
 use crate::dispatch::Shared;
 use crate::geo::Geo;
+use crate::observe::{Observer, statistics};
 use crate::snapshot::{self, Reconfigure, Settings, Watcher};
 
 /// A front end that listens and is not yet served.
@@ -27,6 +28,7 @@ pub struct FrontEnd {
     server: Server,
     watcher: Watcher,
     crawls: Option<crawler::Schedule>,
+    collector: Option<statistics::Collector>,
     shared: Arc<Shared>,
     live: Live,
 }
@@ -82,11 +84,13 @@ impl FrontEnd {
             geo: watcher.geo(),
         };
         let server = listen(config, sockets, &live).await?;
+        let (statistics, collector) = config.statistics.sink().map(statistics::queue).unzip();
         let fallback = own_name(server.local_addresses().first());
         let shared = Shared {
             snapshot: Arc::clone(&snapshot),
             trusted: Arc::clone(&live.trusted),
             fallback: fallback.parse().map_err(|_| Error::Address)?,
+            observer: Arc::new(Observer::new(statistics)),
         };
         let crawls = config
             .crawler
@@ -96,6 +100,7 @@ impl FrontEnd {
             server,
             watcher,
             crawls,
+            collector,
             shared: Arc::new(shared),
             live,
         })
@@ -118,7 +123,13 @@ impl FrontEnd {
         if let Some(crawls) = self.crawls {
             beside.spawn(crawls.run(shutdown.clone()));
         }
+        let drained = CancellationToken::new();
+        if let Some(collector) = self.collector {
+            beside.spawn(collector.run(drained.clone()));
+        }
         self.shared.serve(self.server, shutdown).await;
+        // Only now, so that the last requests are in the last report.
+        drained.cancel();
         while beside.join_next().await.is_some() {}
     }
 }

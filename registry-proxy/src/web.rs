@@ -7,10 +7,12 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use oci_mirror::http::{Body, files};
 
 use crate::dispatch::Shared;
+use crate::observe::metrics::{self, Metrics};
 
 /// The routes beside `/v2/`.
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -18,6 +20,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/", get(about))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/tree/{*path}", any(tree))
         .fallback(|| async {
             (
@@ -46,6 +49,14 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
             StatusCode::SERVICE_UNAVAILABLE,
             "not ready: no tree could be read\n".to_owned(),
         ),
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response<axum::body::Body> {
+    let page = Metrics::new(Arc::clone(&shared.observer), Arc::clone(&shared.snapshot));
+    match page.render() {
+        Ok(text) => ([(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::observe::access::Which;
+
 /// The section `[log]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -10,6 +12,8 @@ pub struct Log {
     pub format: Format,
     /// The least important of what is said; `RUST_LOG` wins over it.
     pub level: Level,
+    /// Which requests get a line.
+    pub requests: Which,
     /// Whether addresses of clients may appear.
     pub client_addresses: bool,
 }

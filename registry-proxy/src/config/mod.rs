@@ -6,6 +6,7 @@
 mod limits;
 mod log;
 mod mistakes;
+mod statistics;
 mod tls;
 mod value;
 
@@ -23,6 +24,7 @@ use value::{duration, networks, some_addresses, some_duration};
 
 pub use limits::Limits;
 pub use log::{Format, Level, Log};
+pub use statistics::Statistics;
 pub use tls::{Spoken, Tls};
 
 /// Largest configuration file read, in bytes.
@@ -58,6 +60,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// What is said, and how.
     pub log: Log,
+    /// Who is told what was used.
+    pub statistics: Statistics,
 }
 
 impl Default for Config {
@@ -75,6 +79,7 @@ impl Default for Config {
             limits: Limits::default(),
             tls: None,
             log: Log::default(),
+            statistics: Statistics::default(),
         }
     }
 }

@@ -32,7 +32,7 @@ use oci_mirror::tree::pieces::{Pieces, count_for};
 use crate::base_url::PublicUrl;
 use crate::geo::CountryCode;
 use crate::snapshot::{MAX_MIRRORS, Snapshot};
-use crate::v2::answer::{Answer, Kind};
+use crate::v2::answer::Answer;
 use crate::v2::fields::Fields;
 use crate::v2::{Error, Request};
 
@@ -167,7 +167,10 @@ pub async fn respond(
         CACHE_CONTROL,
         HeaderValue::from_static("private, max-age=60"),
     );
-    Ok(Answer::new(Kind::Metalink, response))
+    Ok(Answer {
+        is_metalink: true,
+        ..Answer::new(response)
+    })
 }
 
 /// The pieces of a blob, as they were read before or from the tree; `None` where there cannot be any.

@@ -169,16 +169,14 @@ pub struct Event<'a> {
 pub struct Observer {
     /// The counters behind `/metrics`.
     pub counters: Counters,
-    access: access::Log,
     statistics: Option<statistics::Sender>,
 }
 
 impl Observer {
-    /// Counts every request; logs and keeps statistics as asked.
-    pub fn new(access: access::Log, statistics: Option<statistics::Sender>) -> Self {
+    /// Counts every request, and keeps statistics if there is somewhere to keep them.
+    pub fn new(statistics: Option<statistics::Sender>) -> Self {
         Self {
             counters: Counters::default(),
-            access,
             statistics,
         }
     }
@@ -194,7 +192,8 @@ impl Observer {
         if let (Some(mirror), Some(snapshot)) = (event.mirror, snapshot) {
             snapshot.redirects.add(mirror);
         }
-        self.access.request(event, snapshot);
+        let log = snapshot.map_or_else(access::Log::default, |snapshot| snapshot.access);
+        log.request(event, snapshot);
         if let Some(statistics) = &self.statistics {
             statistics.request(event, snapshot);
         }

@@ -12,7 +12,7 @@ use crate::select::Network;
 ///
 /// A host keeps its counter from one snapshot to the next, so that a request that is still answered
 /// from the old one is not lost.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Redirects(Box<[Arc<AtomicU64>]>);
 
 impl Redirects {

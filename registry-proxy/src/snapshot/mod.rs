@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::geo::{self, Geo, Place};
 use crate::metalink::Resource;
 use crate::metalink::pieces::PieceCache;
-use crate::observe::Redirects;
+use crate::observe::{Redirects, access};
 use crate::presence::{HostPosition, Presence};
 use crate::select::{Choice, Client, Network};
 use crate::v2;
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// Whose word on the client's address is taken.
     pub trusted: TrustedProxies,
+    /// Which requests are logged.
+    pub access: access::Log,
     /// How often each mirror was the one a client was sent to.
     pub redirects: Redirects,
     /// When it was loaded.
@@ -64,6 +66,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Whose word on the client's address is taken.
     pub trusted: TrustedProxies,
+    /// Which requests are logged.
+    pub access: access::Log,
 }
 
 impl Settings {
@@ -81,6 +85,10 @@ impl Settings {
                 min_mirrors: config.redirect.min_mirrors,
             },
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            access: access::Log {
+                which: config.log.requests,
+                client_addresses: config.log.client_addresses,
+            },
         }
     }
 }

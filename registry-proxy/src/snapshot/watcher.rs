@@ -134,15 +134,20 @@ impl Watcher {
                 geo,
                 policy,
                 trusted,
+                access,
             } = settings.clone();
             self.snapshot.store(Some(Arc::new(Snapshot {
                 tree: current.tree.clone(),
                 catalog: Arc::clone(&current.catalog),
                 network: Arc::clone(&current.network),
                 presence: Arc::clone(&current.presence),
+                pieces: Arc::clone(&current.pieces),
+                redirects: current.redirects.clone(),
+                loaded: current.loaded,
                 geo,
                 policy,
                 trusted,
+                access,
             })));
         }
         self.settings = settings;
@@ -270,6 +275,7 @@ fn build(
         geo: settings.geo,
         policy: settings.policy,
         trusted: settings.trusted,
+        access: settings.access,
     })
 }
 

@@ -2,7 +2,9 @@
 
 use http::Response;
 use oci_mirror::http::Body;
+use oci_mirror::reference::RepoName;
 
+use crate::observe::Kind;
 use crate::presence::HostPosition;
 
 /// A response and the facts about it that its status does not tell.
@@ -10,52 +12,37 @@ use crate::presence::HostPosition;
 pub struct Answer {
     /// What the client gets.
     pub response: Response<Body>,
-    /// What kind of request it answers.
+    /// What was asked for.
     pub kind: Kind,
-    /// The mirror the client was sent to.
-    pub mirror: Option<HostPosition>,
+    /// The repository it was asked of.
+    pub repository: Option<RepoName>,
+    /// The mirror the client was sent to, and for how many bytes.
+    pub mirror: Option<(HostPosition, u64)>,
+    /// Whether the client got a metalink in the place of what it asked for.
+    pub is_metalink: bool,
     /// Bytes of the tree in the body.
     pub from_tree: u64,
 }
 
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Whether this is a registry.
-    Base,
-    /// The list of repositories.
-    Catalog,
-    /// The list of a repository's tags.
-    Tags,
-    /// A manifest.
-    Manifest,
-    /// A blob.
-    Blob,
-    /// A metalink of a manifest or blob.
-    Metalink,
-    /// What refers to a manifest.
-    Referrers,
-    /// Something that is no endpoint, or a method that is not served.
-    Unknown,
-}
-
 impl Answer {
     /// An answer that comes out of memory and sends the client nowhere.
-    pub fn new(kind: Kind, response: Response<Body>) -> Self {
+    pub fn new(response: Response<Body>) -> Self {
         Self {
             response,
-            kind,
+            kind: Kind::Other,
+            repository: None,
             mirror: None,
+            is_metalink: false,
             from_tree: 0,
         }
     }
 
     /// An answer whose body is content of the tree.
-    pub fn from_tree(kind: Kind, response: Response<Body>) -> Self {
+    pub fn from_tree(response: Response<Body>) -> Self {
         let bytes = http_body::Body::size_hint(response.body()).lower();
         Self {
             from_tree: bytes,
-            ..Self::new(kind, response)
+            ..Self::new(response)
         }
     }
 }

@@ -16,7 +16,7 @@ use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::Blob;
 
-use super::answer::{Answer, Kind};
+use super::answer::Answer;
 use super::error::Error;
 use super::mirrorlist;
 use super::request::Request;
@@ -56,7 +56,7 @@ pub async fn respond(
     };
     if mirrorlist::is_asked_for(request) {
         let list = mirrorlist::respond(&subject, id, request, snapshot)?;
-        return Ok(Answer::new(Kind::Blob, list));
+        return Ok(Answer::new(list));
     }
     if let Some(version) = request.metalink() {
         return metalink::respond(version, &subject, request, snapshot).await;
@@ -125,18 +125,18 @@ fn finish(
     let url = subject.url(request.public);
     let mut said = fields::of(&subject.blob.digest, sources, url.as_bytes(), redirect);
     let mut answer = match reply {
-        Reply::Unchanged => Answer::new(Kind::Blob, status(StatusCode::NOT_MODIFIED)),
+        Reply::Unchanged => Answer::new(status(StatusCode::NOT_MODIFIED)),
         Reply::Head => {
             said.add(CONTENT_TYPE, &[OCTETS.as_bytes()]);
             said.add(ACCEPT_RANGES, &[b"bytes"]);
             said.number(CONTENT_LENGTH, subject.blob.size);
-            Answer::new(Kind::Blob, status(StatusCode::OK))
+            Answer::new(status(StatusCode::OK))
         }
         Reply::Redirect => Answer {
-            mirror: mirrors.first().copied(),
-            ..Answer::new(Kind::Blob, status(StatusCode::FOUND))
+            mirror: mirrors.first().map(|host| (*host, subject.blob.size)),
+            ..Answer::new(status(StatusCode::FOUND))
         },
-        Reply::Content(response) => Answer::from_tree(Kind::Blob, response),
+        Reply::Content(response) => Answer::from_tree(response),
     };
     let headers = answer.response.headers_mut();
     headers.reserve(FIELDS);

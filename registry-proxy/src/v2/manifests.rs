@@ -14,7 +14,7 @@ use oci_mirror::reference::{Reference, RepoName};
 use oci_mirror::tree::TreePath;
 
 use super::CONTENT_DIGEST;
-use super::answer::{Answer, Kind};
+use super::answer::Answer;
 use super::error::Error;
 use super::fields::Fields;
 use super::mirrorlist;
@@ -52,7 +52,7 @@ pub async fn respond(
     };
     if mirrorlist::is_asked_for(request) {
         let list = mirrorlist::respond(&subject, id, request, snapshot)?;
-        return Ok(Answer::new(Kind::Manifest, list));
+        return Ok(Answer::new(list));
     }
     if let Some(version) = request.metalink() {
         return metalink::respond(version, &subject, request, snapshot).await;
@@ -78,7 +78,7 @@ pub async fn respond(
     if request.matches(&blob.digest) {
         fields.append_to(headers);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(Answer::new(Kind::Manifest, response));
+        return Ok(Answer::new(response));
     }
     fields.number(CONTENT_LENGTH, blob.size);
     fields.append_to(headers);
@@ -100,7 +100,7 @@ pub async fn respond(
         };
         *response.body_mut() = bytes.into();
     }
-    Ok(Answer::from_tree(Kind::Manifest, response))
+    Ok(Answer::from_tree(response))
 }
 
 /// A media type as a field; for those nearly all manifests have, nothing is copied.

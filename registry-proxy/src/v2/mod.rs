@@ -28,7 +28,6 @@ use http::{Method, Response, StatusCode};
 use oci_mirror::http::Body;
 
 use crate::snapshot::Snapshot;
-use answer::Kind;
 use route::Route;
 
 /// The field by which clients recognise a registry.
@@ -65,30 +64,39 @@ pub async fn respond(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answ
 async fn answer(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answer {
     let route = match route(request) {
         Ok(route) => route,
-        Err(error) => return Answer::new(Kind::Unknown, error.into_response()),
+        Err(error) => return Answer::new(error.into_response()),
     };
     let kind = route.kind();
-    let answered = match (route, snapshot) {
-        (Route::Base, _) => Ok(Answer::new(kind, json(StatusCode::OK, "{}"))),
-        (_, None) => Err(Error::NotReady),
+    let (answered, repository) = match (route, snapshot) {
+        (Route::Base, _) => (Ok(Answer::new(json(StatusCode::OK, "{}"))), None),
+        (_, None) => (Err(Error::NotReady), None),
         (Route::Catalog, Some(snapshot)) => {
-            listings::catalog(request, snapshot).map(|response| Answer::new(kind, response))
+            let response = listings::catalog(request, snapshot);
+            (response.map(Answer::new), None)
         }
         (Route::Tags { name }, Some(snapshot)) => {
-            listings::tags(request, snapshot, &name).map(|response| Answer::new(kind, response))
+            let response = listings::tags(request, snapshot, &name);
+            (response.map(Answer::new), Some(name))
         }
         (Route::Manifest { name, reference }, Some(snapshot)) => {
-            manifests::respond(request, snapshot, &name, &reference).await
+            let answer = manifests::respond(request, snapshot, &name, &reference).await;
+            (answer, Some(name))
         }
         (Route::Blob { name, digest }, Some(snapshot)) => {
-            blobs::respond(request, snapshot, &name, &digest).await
+            let answer = blobs::respond(request, snapshot, &name, &digest).await;
+            (answer, Some(name))
         }
         (Route::Referrers { name, digest }, Some(snapshot)) => {
-            referrers::respond(request, snapshot, &name, &digest)
-                .map(|response| Answer::new(kind, response))
+            let response = referrers::respond(request, snapshot, &name, &digest);
+            (response.map(Answer::new), Some(name))
         }
     };
-    answered.unwrap_or_else(|error| Answer::new(kind, error.into_response()))
+    let answer = answered.unwrap_or_else(|error| Answer::new(error.into_response()));
+    Answer {
+        kind,
+        repository,
+        ..answer
+    }
 }
 
 fn route(request: &Request<'_>) -> Result<Route, Error> {

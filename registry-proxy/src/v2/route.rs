@@ -4,8 +4,8 @@
 use oci_mirror::digest::Digest;
 use oci_mirror::reference::{Reference, RepoName};
 
-use super::answer::Kind;
 use super::error::Error;
+use crate::observe::Kind;
 
 /// What a path under `/v2/` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,10 @@ impl Route {
             Self::Base => Kind::Base,
             Self::Catalog => Kind::Catalog,
             Self::Tags { .. } => Kind::Tags,
+            Self::Manifest {
+                reference: Reference::Tag(_),
+                ..
+            } => Kind::Tag,
             Self::Manifest { .. } => Kind::Manifest,
             Self::Blob { .. } => Kind::Blob,
             Self::Referrers { .. } => Kind::Referrers,
