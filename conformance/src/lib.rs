@@ -12,12 +12,14 @@
 
 pub mod explained;
 pub mod official;
+mod others;
 mod requirements;
 pub mod sample;
 pub mod shim;
 pub mod table;
 
-pub use requirements::{OTHERS, REQUIREMENTS};
+pub use others::OTHERS;
+pub use requirements::REQUIREMENTS;
 
 /// How strongly the specification asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,7 +70,7 @@ impl Registry {
         let front_end = FrontEnd::bind(&config).await.unwrap();
         let base = format!("http://{}", front_end.local_addresses()[0]);
         let mut running = JoinSet::new();
-        running.spawn(async { drop(front_end.run(CancellationToken::new()).await) });
+        running.spawn(front_end.run(CancellationToken::new()));
         Self {
             sample,
             base,

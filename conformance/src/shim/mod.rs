@@ -11,27 +11,30 @@
 //! Additions are exported into the tree that is being served, as in real life. Something exported by its
 //! digest stays in a tree for good, so after a deletion a new tree is made and served.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod front_end;
+mod pushed;
 
-use anyhow::{Context as _, Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use oci_mirror::digest::Algorithm;
-use oci_mirror::tree::{Tree, TreeWriter};
-use serde_json::Value;
+use oci_mirror::tree::TreeWriter;
 use support::peer::docker_registry::DockerRegistry;
-use support::peer::free_address;
-use support::process::{Failure, Process, run};
+use support::process::{Failure, run};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+
+pub use front_end::FrontEnd;
+use front_end::ours;
+use pushed::{Change, Pushed, digests};
 
 /// Who has answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,34 +139,6 @@ struct Registries {
     client: reqwest::Client,
 }
 
-/// What has been pushed to a repository and not been deleted.
-#[derive(Debug, Default)]
-struct Pushed {
-    /// By digest: the digests each manifest refers to.
-    manifests: BTreeMap<String, BTreeSet<String>>,
-    /// Which of them were pushed by digest.
-    by_digest: BTreeSet<String>,
-    tags: BTreeMap<String, String>,
-    /// The manifests that the shim has made, by the blob they refer to.
-    holders: BTreeMap<String, String>,
-}
-
-impl Pushed {
-    fn forget(&mut self, reference: &str) {
-        self.tags
-            .retain(|tag, digest| tag != reference && digest != reference);
-        self.by_digest.remove(reference);
-        self.manifests.remove(reference);
-    }
-}
-
-/// What has happened since the tree was last brought up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Change {
-    Added,
-    Removed,
-}
-
 impl Registries {
     fn start(programs: &Path, directory: &Path) -> Result<Self> {
         let registry = DockerRegistry::start(&directory.join("registry"))?;
@@ -198,13 +173,13 @@ impl Registries {
             return Ok(response);
         }
         self.catch_up()?;
-        let mut response = self.forward(&self.front_end.url.clone(), question).await?;
+        let mut response = self.forward(&self.front_end.url(), question).await?;
         if response.status() == StatusCode::NOT_FOUND
             && let Some((name, digest)) = self.unreferenced_blob(question)
         {
             if self.hold(name, digest).await? {
                 self.catch_up()?;
-                response = self.forward(&self.front_end.url.clone(), question).await?;
+                response = self.forward(&self.front_end.url(), question).await?;
             } else {
                 let kept = self.forward(&self.registry.url(), question).await?;
                 if kept.status() != StatusCode::NOT_FOUND {
@@ -301,7 +276,7 @@ impl Registries {
             return Ok(());
         };
         if change == Change::Added {
-            self.export(&self.front_end.tree)?;
+            self.export(self.front_end.tree())?;
             return self.front_end.wait_until_current();
         }
         let tree = self.directory.join(format!("tree-{}", self.trees));
@@ -371,126 +346,11 @@ impl Registries {
     }
 }
 
-/// `registry-proxy serve`, on a tree.
-#[derive(Debug)]
-pub struct FrontEnd {
-    url: String,
-    tree: PathBuf,
-    _process: Process,
-}
-
-impl FrontEnd {
-    /// Starts it without mirrors; `directory` takes its log.
-    pub fn start(programs: &Path, tree: &Path, directory: &Path) -> Result<Self> {
-        let address = free_address()?;
-        let mut command = ours(programs, "registry-proxy");
-        command
-            .args(["serve", "--listen", &address.to_string(), "--tree"])
-            .arg(tree);
-        command.arg("--database").arg(directory.join("none.db"));
-        let mut process = Process::start(&mut command, &directory.join("front-end.log"))?;
-        process.wait_until(|| TcpStream::connect(address).is_ok())?;
-        Ok(Self {
-            url: format!("http://{address}"),
-            tree: tree.to_path_buf(),
-            _process: process,
-        })
-    }
-
-    /// What clients call the registry.
-    pub fn host(&self) -> &str {
-        self.url.trim_start_matches("http://")
-    }
-
-    /// Waits until what is served is what lies in the tree.
-    fn wait_until_current(&self) -> Result<()> {
-        let state = Tree::open(&self.tree)?.state()?;
-        let ready = format!("serial {}\n", state.serial);
-        let deadline = Instant::now() + CURRENT_WITHIN;
-        while Instant::now() < deadline {
-            if said_by(self.host(), "/readyz")?.ends_with(&ready) {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        bail!(
-            "registry-proxy does not serve serial {} after {CURRENT_WITHIN:?}",
-            state.serial
-        )
-    }
-}
-
-/// The answer to a plain request, head and all.
-fn said_by(host: &str, path: &str) -> Result<String> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = TcpStream::connect(host)?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    Ok(said)
-}
-
 fn empty_tree(root: &Path) -> Result<()> {
     let writer = TreeWriter::open(root)?;
     writer.finish(jiff::Timestamp::UNIX_EPOCH)?;
     Ok(())
 }
 
-/// One of our programs, which says nothing of what it does.
-fn ours(programs: &Path, name: &str) -> Command {
-    let mut command = Command::new(programs.join(name));
-    for variable in [
-        "http_proxy",
-        "https_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "RUST_LOG",
-    ] {
-        command.env_remove(variable);
-    }
-    command
-}
-
-/// The digests a manifest names, wherever it does.
-fn digests(manifest: &[u8]) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut open: Vec<Value> = serde_json::from_slice(manifest).into_iter().collect();
-    while let Some(value) = open.pop() {
-        match value {
-            Value::Array(values) => open.extend(values),
-            Value::Object(mut fields) => {
-                if let Some(Value::String(digest)) = fields.remove("digest") {
-                    found.insert(digest);
-                }
-                open.extend(fields.into_iter().map(|(_, value)| value));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
 /// Larger than any manifest or blob of the suite.
 const MAX_BODY: usize = 64 << 20;
-
-/// The front end looks at its tree once a second.
-const CURRENT_WITHIN: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_every_digest_of_a_manifest() {
-        let manifest =
-            br#"{"config":{"digest":"a"},"layers":[{"digest":"b"},{"x":{"digest":"c"}}]}"#;
-        assert_eq!(
-            digests(manifest).into_iter().collect::<Vec<_>>(),
-            ["a", "b", "c"]
-        );
-        assert!(digests(b"nonsense").is_empty());
-    }
-}
