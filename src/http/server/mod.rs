@@ -1,8 +1,8 @@
 //! Accepting connections: within limits, from several listeners, drained on shutdown.
 //!
-//! A connection goes through [`accept`]: the header of a [proxy](proxy_protocol) that passes it on, the
-//! count of its client's connections ([`crowd`]), [TLS](tls), and then hyper, which speaks HTTP/1.1 or
-//! HTTP/2 on it under the eyes of [`patience`]. Sockets are bound by [`listen`] or [inherited](activation).
+//! A connection goes through `accept`: the header of a [proxy](proxy_protocol) that passes it on, the
+//! count of its client's connections (`crowd`), [TLS](tls), and then hyper, which speaks HTTP/1.1 or
+//! HTTP/2 on it under the eyes of [`patience`]. Sockets are bound by `listen` or [inherited](activation).
 
 mod accept;
 pub mod activation;
