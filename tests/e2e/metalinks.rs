@@ -295,6 +295,7 @@ fn each_link_has_a_line_and_the_document_an_absolute_url_that_leads_to_it() {
 fn wide_network(directory: &Path) -> (FrontEnd, support::peer::web_server::WebServer) {
     let root = directory.join("root");
     let copy = root.join("tree");
+    std::fs::create_dir(&root).unwrap();
     rsyncd::sync(tree(), &copy, &[]).unwrap();
     let server = nginx::start(&root, &directory.join("nginx")).unwrap();
     let tools = Tools::new(tree(), directory);
@@ -384,8 +385,13 @@ fn wget2_follows_the_document_that_describes_a_blob() {
     let (layer, size) = network.front_end.largest_layer("debian", "12");
     let url = network.front_end.url(&layer);
     let name = digest_of(&layer).to_string().replace(':', "-");
+    // It leaves the port out of `Host`, so the proxy that a test may be says it.
+    let host = format!("--header=X-Forwarded-Host: {}", network.front_end.address);
     let negotiate = format!("--header=Accept: {METALINK}");
-    for (directory, options) in [("link", vec![]), ("accept", vec![negotiate.as_str()])] {
+    for (directory, options) in [
+        ("link", vec![host.as_str()]),
+        ("accept", vec![host.as_str(), &negotiate]),
+    ] {
         let directory = network.directory.path().join(directory);
         wget2::download(&options, &url, &directory).unwrap();
         let bytes = std::fs::read(directory.join(&name)).unwrap();

@@ -141,6 +141,7 @@ mod tests {
     use oci_mirror::media_type::MediaType;
 
     use super::*;
+    use crate::base_url::{Forwarding, PublicUrl, Scheme};
 
     fn referrers(count: u8) -> Vec<Descriptor> {
         let digests = (0..count).map(|number| Algorithm::Sha256.digest(&[number]));
@@ -149,6 +150,37 @@ mod tests {
             .collect();
         all.sort_unstable_by_key(|descriptor| descriptor.digest);
         all
+    }
+
+    #[test]
+    fn several_artifact_types_are_read_and_empty_ones_are_none() {
+        let types = |query: &str| {
+            let uri: http::Uri = format!("/x{query}").parse().unwrap();
+            let headers = HeaderMap::new();
+            let public = PublicUrl::of(
+                &uri,
+                &headers,
+                Forwarding::Untrusted,
+                Scheme::Https,
+                &"registry.example".parse().unwrap(),
+            );
+            artifact_types(&Request {
+                method: &http::Method::GET,
+                uri: &uri,
+                headers: &headers,
+                client: None,
+                public: &public,
+            })
+        };
+        assert_eq!(
+            types("?artifactType=a%2Fb&ns=x&artifactType=c"),
+            ["a/b", "c"]
+        );
+        assert_eq!(types("?artifactType=").len() + types("").len(), 0);
+        assert_eq!(
+            types(&format!("?{}", "artifactType=a&".repeat(999))).len(),
+            MAX_TYPES
+        );
     }
 
     #[test]
