@@ -19,12 +19,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/tree/{*path}", any(tree))
-        .fallback(|| async {
-            (
-                StatusCode::NOT_FOUND,
-                "nothing here: the registry API is under /v2/\n",
-            )
-        })
+        .fallback(nothing)
         .with_state(shared)
 }
 
@@ -47,6 +42,15 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
             "not ready: no tree could be read\n".to_owned(),
         ),
     }
+}
+
+/// Any other path, and targets that are none: `*` of `OPTIONS`, the host of `CONNECT`.
+async fn nothing(method: Method) -> Response<axum::body::Body> {
+    if method == Method::GET || method == Method::HEAD {
+        let message = "nothing here: the registry API is under /v2/\n";
+        return files::text(StatusCode::NOT_FOUND, message).map(axum::body::Body::new);
+    }
+    files::not_allowed().map(axum::body::Body::new)
 }
 
 async fn tree(

@@ -90,6 +90,7 @@ fn rendering(criterion: &mut Criterion) {
         published: Timestamp::UNIX_EPOCH,
         size,
         digest: &digest,
+        name: "blob".into(),
         pieces: Pieces::from_bytes(&[7; 32 * 16], size),
         resources: (0..10).map(resource).collect(),
     };

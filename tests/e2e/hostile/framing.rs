@@ -44,8 +44,7 @@ fn requests_that_two_servers_would_read_differently_are_refused() {
     // A body where there need be none is passed over, not read as a request.
     let request = "GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n";
     let request = format!(
-        "{request}{:50}GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        smuggled
+        "{request}{smuggled:50}GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     );
     let answers = exchange(&front_end, "127.0.0.1", request.as_bytes());
     let (first, rest) = Raw::split(&answers).unwrap();

@@ -87,7 +87,7 @@ fn exchange(front_end: &FrontEnd, source: &str, bytes: &[u8]) -> String {
         .unwrap();
     // A server that has seen enough may close before all is written.
     let _ = stream.write_all(bytes);
-    let (mut answer, mut buffer) = (Vec::new(), [0; 65536]);
+    let (mut answer, mut buffer) = (Vec::new(), [0; 8192]);
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => break,
@@ -121,7 +121,7 @@ fn small_tree(root: &Path) -> (Digest, Digest) {
             bytes.len() as u64,
         )
     };
-    let (config, layer) = (stage(b"{}"), stage(&[7; 100_000]));
+    let (config, layer) = (stage(b"{}"), stage(&vec![7; 100_000]));
     let manifest = json!({
         "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": [layer],
     });
