@@ -22,12 +22,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/tree/{*path}", any(tree))
-        .fallback(|| async {
-            (
-                StatusCode::NOT_FOUND,
-                "nothing here: the registry API is under /v2/\n",
-            )
-        })
+        .fallback(nothing)
         .with_state(shared)
 }
 
@@ -58,6 +53,15 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response<axum::body::Body
         Ok(text) => ([(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// Any other path, and targets that are none: `*` of `OPTIONS`, the host of `CONNECT`.
+async fn nothing(method: Method) -> Response<axum::body::Body> {
+    if method == Method::GET || method == Method::HEAD {
+        let message = "nothing here: the registry API is under /v2/\n";
+        return files::text(StatusCode::NOT_FOUND, message).map(axum::body::Body::new);
+    }
+    files::not_allowed().map(axum::body::Body::new)
 }
 
 async fn tree(

@@ -27,11 +27,7 @@ pub async fn respond(
     headers: &HeaderMap,
 ) -> Response<Body> {
     if method != Method::GET && method != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return not_allowed();
     }
     let Ok(path) = path.parse::<TreePath>() else {
         return not_found();
@@ -176,6 +172,15 @@ fn content_type(path: &TreePath) -> &'static str {
 
 fn not_found() -> Response<Body> {
     text(StatusCode::NOT_FOUND, "no such file in the tree\n")
+}
+
+/// The answer to any method but `GET` and `HEAD`.
+pub fn not_allowed() -> Response<Body> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }
 
 /// A short plain answer.

@@ -20,12 +20,7 @@ pub(super) fn respond(
     body: String,
 ) -> Result<Response<Body>, Error> {
     let mut tagged = body.as_bytes().to_vec();
-    tagged.extend(
-        fields
-            .get(LINK)
-            .into_iter()
-            .flat_map(|link| link.as_bytes()),
-    );
+    tagged.extend(fields.get(LINK).into_iter().flat_map(HeaderValue::as_bytes));
     let digest = Algorithm::Sha256.digest(&tagged);
     let etag = format!("\"{}\"", Hex(&digest.as_bytes()[..16]));
     let etag = HeaderValue::try_from(etag).map_err(|_| Error::Internal)?;

@@ -42,7 +42,7 @@ pub fn respond(
         Ok(repository) => descriptors(snapshot, repository, digest, &wanted),
         Err(_) => Vec::new(),
     };
-    let page = Page::of(all, request.query("last").as_deref(), PAGE_BYTES)?;
+    let page = Page::of(&all, request.query("last").as_deref(), PAGE_BYTES)?;
     let mut fields = HeaderMap::new();
     if !wanted.is_empty() {
         fields.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
@@ -112,7 +112,7 @@ struct Page {
 
 impl Page {
     /// `last` is the digest after which to go on; what is none starts from the beginning.
-    fn of(all: Vec<Descriptor>, last: Option<&str>, limit: usize) -> Result<Self, Error> {
+    fn of(all: &[Descriptor], last: Option<&str>, limit: usize) -> Result<Self, Error> {
         let last: Option<Digest> = last.and_then(|last| last.parse().ok());
         let rest = all
             .iter()
@@ -141,6 +141,7 @@ mod tests {
     use oci_mirror::media_type::MediaType;
 
     use super::*;
+    use crate::base_url::{Forwarding, PublicUrl, Scheme};
 
     fn referrers(count: u8) -> Vec<Descriptor> {
         let digests = (0..count).map(|number| Algorithm::Sha256.digest(&[number]));
@@ -152,6 +153,37 @@ mod tests {
     }
 
     #[test]
+    fn several_artifact_types_are_read_and_empty_ones_are_none() {
+        let types = |query: &str| {
+            let uri: http::Uri = format!("/x{query}").parse().unwrap();
+            let headers = HeaderMap::new();
+            let public = PublicUrl::of(
+                &uri,
+                &headers,
+                Forwarding::Untrusted,
+                Scheme::Https,
+                &"registry.example".parse().unwrap(),
+            );
+            artifact_types(&Request {
+                method: &http::Method::GET,
+                uri: &uri,
+                headers: &headers,
+                client: None,
+                public: &public,
+            })
+        };
+        assert_eq!(
+            types("?artifactType=a%2Fb&ns=x&artifactType=c"),
+            ["a/b", "c"]
+        );
+        assert_eq!(types("?artifactType=").len() + types("").len(), 0);
+        assert_eq!(
+            types(&format!("?{}", "artifactType=a&".repeat(999))).len(),
+            MAX_TYPES
+        );
+    }
+
+    #[test]
     fn pages_together_are_the_whole_list_in_order() {
         let all = referrers(20);
         let expected: Vec<String> = all
@@ -160,7 +192,7 @@ mod tests {
             .collect();
         let (mut found, mut last) = (Vec::new(), None::<String>);
         for _ in 0..20 {
-            let page = Page::of(all.clone(), last.as_deref(), 500).unwrap();
+            let page = Page::of(&all, last.as_deref(), 500).unwrap();
             assert!(!page.descriptors.is_empty() && page.descriptors.len() < 10);
             found.extend(page.descriptors);
             last = page.continued_after.map(|last| last.to_string());
@@ -173,9 +205,9 @@ mod tests {
 
     #[test]
     fn one_referrer_is_sent_however_long_and_no_page_is_promised_after_the_last() {
-        let page = Page::of(referrers(1), None, 0).unwrap();
+        let page = Page::of(&referrers(1), None, 0).unwrap();
         assert_eq!((page.descriptors.len(), page.continued_after), (1, None));
-        let page = Page::of(Vec::new(), Some("nonsense"), 0).unwrap();
+        let page = Page::of(&[], Some("nonsense"), 0).unwrap();
         assert_eq!((page.descriptors.len(), page.continued_after), (0, None));
     }
 }

@@ -58,8 +58,10 @@ impl Podman {
     pub fn fetch_parts(&self) -> Result<()> {
         let (root, run) = (self.directory.join("root"), self.directory.join("run"));
         let text = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = {run:?}\n\
-             [storage.options]\npull_options = {{enable_partial_images = \"true\"}}\n"
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n\
+             [storage.options]\npull_options = {{enable_partial_images = \"true\"}}\n",
+            root.display(),
+            run.display()
         );
         write(&self.storage(), &text)
     }

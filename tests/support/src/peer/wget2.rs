@@ -13,8 +13,8 @@ use crate::process::{Output, program, run};
 pub fn download(options: &[&str], url: &str, directory: &Path) -> Result<Output> {
     create_directory(directory)?;
     let mut command = program("wget2")?;
-    // Nobody's own settings and no lists of its own in the home directory.
+    // Nobody's own settings; what it keeps of servers stays with the download.
     command.args(["--no-config", "--no-hsts", "--tries=2", "--progress=none"]);
-    command.arg("--directory-prefix").arg(directory);
+    command.current_dir(directory).env("HOME", directory);
     run(command.args(options).arg(url))
 }
