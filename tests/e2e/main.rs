@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod contents;
+mod endurance;
 mod faults;
 mod follower;
 mod geography;
@@ -19,6 +20,7 @@ mod partial;
 mod pulls;
 mod removal;
 mod repairs;
+mod streaming;
 mod trees;
 mod upload;
 mod wire;
