@@ -256,4 +256,18 @@ mod tests {
         file.write_all(b"short").unwrap();
         assert!(Body::file(file, 0..6).collect().await.is_err());
     }
+
+    #[tokio::test]
+    async fn a_large_part_goes_through_the_outbox_and_a_small_one_is_read() {
+        for (length, is_sent) in [(SENT_FROM - 1, false), (SENT_FROM, true)] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&vec![b'x'; length.try_into().unwrap()])
+                .unwrap();
+            let outbox = Outbox::default();
+            let mut body = Body::file(file, 0..length).through(&outbox);
+            let chunk = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(chunk.len() as u64, length);
+            assert_eq!(chunk.iter().all(|byte| *byte == b'x'), !is_sent);
+        }
+    }
 }

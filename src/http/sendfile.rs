@@ -271,3 +271,114 @@ fn when_writable(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Sending<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Sending::new(accepted.unwrap().0), client.unwrap())
+    }
+
+    fn file(content: &[u8]) -> Arc<File> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Arc::new(file)
+    }
+
+    /// As hyper writes: what is left of all buffers, until nothing is.
+    async fn write(stream: &mut Sending<TcpStream>, buffers: &[&[u8]]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> =
+            buffers.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let mut rest = slices.as_mut_slice();
+        while !rest.is_empty() {
+            let written = stream.write_vectored(rest).await?;
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_part_goes_in_the_place_of_its_placeholder() {
+        let (mut stream, mut client) = pair().await;
+        let file = file(b"0123456789");
+        let outbox = stream.outbox().unwrap();
+        let (first, second) = (outbox.put(&file, &(2..5)), outbox.put(&file, &(8..10)));
+        write(
+            &mut stream,
+            &[b"head ", &first, b" between ", &second, b" tail"],
+        )
+        .await
+        .unwrap();
+        write(&mut stream, &[b" and more"]).await.unwrap();
+        drop(stream);
+        let mut seen = String::new();
+        client.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "head 234 between 89 tail and more");
+    }
+
+    #[tokio::test]
+    async fn a_placeholder_is_never_sent() {
+        type Wrong = fn(&Bytes, &Bytes) -> Vec<Bytes>;
+        let zeros = || Bytes::from(vec![0; 10]);
+        let cases: [(&str, Wrong); 7] = [
+            ("copied", |_, second| {
+                vec![Bytes::from(vec![0; 10]), second.clone()]
+            }),
+            ("left out", |first, _| vec![first.clone()]),
+            ("shortened", |first, second| {
+                vec![first.slice(..9), second.clone()]
+            }),
+            ("begun late", |first, second| {
+                vec![first.slice(1..), second.clone()]
+            }),
+            ("out of order", |first, second| {
+                vec![second.clone(), first.clone()]
+            }),
+            ("twice", |first, second| {
+                vec![first.clone(), second.clone(), second.clone()]
+            }),
+            ("forgotten", |_, _| vec![Bytes::from_static(b"other")]),
+        ];
+        for (case, wrong) in cases {
+            let (mut stream, mut client) = pair().await;
+            let file = file(&[b'x'; 100]);
+            let outbox = stream.outbox().unwrap();
+            let parts = (outbox.put(&file, &(0..10)), outbox.put(&file, &(10..30)));
+            let buffers = wrong(&parts.0, &parts.1);
+            let buffers: Vec<&[u8]> = buffers.iter().map(Bytes::as_ref).collect();
+            assert!(write(&mut stream, &buffers).await.is_err(), "{case}");
+            drop(stream);
+            let mut seen = Vec::new();
+            drop(client.read_to_end(&mut seen).await);
+            assert_eq!(seen, b"", "{case}");
+        }
+        // Nor when nothing is due.
+        let (mut stream, _client) = pair().await;
+        let (mut other, _) = pair().await;
+        let placeholder = other.outbox().unwrap().put(&file(&zeros()), &(0..10));
+        assert!(write(&mut stream, &[&placeholder]).await.is_err());
+        assert!(other.write(&placeholder).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_file_breaks_off() {
+        let (mut stream, mut client) = pair().await;
+        let file = file(b"0123456789");
+        let placeholder = stream.outbox().unwrap().put(&file, &(0..11));
+        let error = write(&mut stream, &[&placeholder]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        drop(stream);
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"0123456789");
+    }
+}

@@ -8,6 +8,7 @@
 mod clients;
 mod configured;
 mod contents;
+mod endurance;
 mod faults;
 mod follower;
 mod geography;
@@ -26,6 +27,7 @@ mod removal;
 mod repairs;
 mod served;
 mod serving;
+mod streaming;
 mod trees;
 mod upload;
 mod wire;
