@@ -14,24 +14,21 @@ type Leaf = (String, Vec<(String, String)>, String);
 
 /// All leaves of a document, in order; panics if it is not well-formed.
 fn leaves(xml: &[u8]) -> Vec<Leaf> {
-    let mut reader = quick_xml::Reader::from_reader(xml);
+    let mut reader = quick_xml::Reader::from_str(std::str::from_utf8(xml).unwrap());
     reader.config_mut().check_end_names = true;
     let mut found: Vec<Leaf> = Vec::new();
     let mut open: Vec<Leaf> = Vec::new();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     loop {
         match reader.read_event().unwrap() {
             Event::Start(start) => open.push(leaf(&start)),
-            Event::Text(bytes) => {
-                let text = text(&bytes);
+            Event::Text(text) => {
                 if let Some((_, _, content)) = open.last_mut() {
                     content.push_str(&text);
                 }
             }
             Event::GeneralRef(name) => {
-                let text = unescape(&format!("&{};", text(&name)))
-                    .unwrap()
-                    .into_owned();
+                let reference = format!("&{};", &*name);
+                let text = unescape(&reference).unwrap().into_owned();
                 open.last_mut().unwrap().2.push_str(&text);
             }
             Event::End(_) => found.push(open.pop().unwrap()),
@@ -47,17 +44,18 @@ fn leaves(xml: &[u8]) -> Vec<Leaf> {
 }
 
 fn leaf(start: &BytesStart<'_>) -> Leaf {
-    let name = String::from_utf8(start.name().as_ref().to_vec()).unwrap();
     let attributes = start.attributes().map(|attribute| {
         let attribute = attribute.unwrap();
-        let value = std::str::from_utf8(&attribute.value).unwrap();
+        let name: &str = attribute.key.as_ref();
         (
-            String::from_utf8(attribute.key.as_ref().to_vec()).unwrap(),
-            unescape(value).unwrap().into_owned(),
+            name.to_owned(),
+            unescape(&attribute.value).unwrap().into_owned(),
         )
     });
     let attributes = attributes.collect();
-    (name, attributes, String::new())
+    let name = start.name();
+    let name: &str = name.as_ref();
+    (name.to_owned(), attributes, String::new())
 }
 
 fn element(name: &str, attributes: &[(&str, &str)], text: &str) -> Leaf {
