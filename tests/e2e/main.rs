@@ -17,6 +17,7 @@ mod metalinks;
 mod network;
 mod partial;
 mod pulls;
+mod reload;
 mod removal;
 mod repairs;
 mod trees;
