@@ -27,6 +27,7 @@ use crate::reference::RepoName;
 pub struct Tree {
     root: Arc<Path>,
     directory: Arc<OwnedFd>,
+    follows: bool,
 }
 
 impl Tree {
@@ -41,7 +42,31 @@ impl Tree {
         Ok(Self {
             root: root.into(),
             directory: Arc::new(directory),
+            follows: false,
         })
+    }
+
+    /// The same tree for answering requests: a file that is not there is looked for in the directory that
+    /// has taken the place of this one, if one has.
+    ///
+    /// Content has one name in all trees, so where it is read from does not matter to those who ask for
+    /// it by digest. Whoever reads one document by the light of another must not mix two trees.
+    #[must_use]
+    pub fn following(self) -> Self {
+        Self {
+            follows: true,
+            ..self
+        }
+    }
+
+    /// The directory that has taken the place of this one.
+    fn successor(&self) -> Option<Self> {
+        let other = Self::open(&self.root).ok()?;
+        let identity = |tree: &Self| {
+            let found = rustix::fs::fstat(tree.directory()).ok()?;
+            Some((found.st_dev, found.st_ino))
+        };
+        (identity(&other)? != identity(self)?).then_some(other)
     }
 
     /// The directory the tree was opened at.
@@ -69,10 +94,15 @@ impl Tree {
             source,
         };
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = File::from(
-            self.open_beneath(&path.to_string(), flags)
-                .map_err(failed)?,
-        );
+        let below = path.to_string();
+        let opened = match self.open_beneath(&below, flags) {
+            Err(error) if self.follows && is_absence(&error) => match self.successor() {
+                Some(other) => other.open_beneath(&below, flags),
+                None => Err(error),
+            },
+            opened => opened,
+        };
+        let file = File::from(opened.map_err(failed)?);
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_file() {
             Ok((file, metadata.len()))
@@ -443,6 +473,26 @@ mod tests {
             assert!(matches!(error, Error::Read { .. }), "{target}");
             std::fs::remove_file(link).unwrap();
         }
+    }
+
+    #[test]
+    fn a_tree_that_was_replaced_is_followed_only_by_who_asked_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        std::fs::create_dir(&root).unwrap();
+        let tree = Tree::open(&root).unwrap();
+        let following = tree.clone().following();
+        std::fs::remove_dir(&root).unwrap();
+        assert!(
+            following
+                .open_file(&TreePath::State)
+                .unwrap_err()
+                .is_not_found()
+        );
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("state.json"), "new").unwrap();
+        assert_eq!(following.read(&TreePath::State, 3).unwrap(), "new");
+        assert!(tree.open_file(&TreePath::State).unwrap_err().is_not_found());
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod network;
 mod partial;
 mod pulls;
 mod ranges;
+mod reload;
 mod removal;
 mod repairs;
 mod served;

@@ -108,10 +108,8 @@ impl Database {
                 let Ok(day) = day.parse::<Date>() else {
                     continue;
                 };
-                for number in bitmap(&blobs) & &verified {
-                    if let Some(id) = numbers.get(&number) {
-                        days[id.index()] = Some(day);
-                    }
+                for id in numbers.among(&(bitmap(&blobs) & &verified)) {
+                    days[id.index()] = Some(day);
                 }
             }
             Ok(days)
@@ -126,14 +124,32 @@ impl Database {
             let mut presence = presence::Builder::new(catalog.blobs().len(), hosts.len());
             for (position, host) in (0..).zip(hosts) {
                 let verified = verified_by(&self.connection, host.id)?;
-                let blobs = verified
-                    .iter()
-                    .filter_map(|number| numbers.get(&number).copied());
-                presence.add(HostPosition(position), blobs);
+                presence.add(HostPosition(position), numbers.among(&verified));
             }
             Ok(presence.finish())
         };
         read().map_err(|source| self.failed("read crawls from", source))
+    }
+
+    /// Whether the database knows one of the blobs of the catalog whose numbers are `from` or more, or
+    /// there are too many to ask.
+    pub fn has_met(&self, catalog: &Catalog, from: usize) -> Result<bool, Error> {
+        const MANY: usize = 10_000;
+        let new = from..catalog.blobs().len();
+        if new.len() > MANY {
+            return Ok(true);
+        }
+        let has_met = || {
+            let query = "SELECT 1 FROM blob WHERE digest = ?1";
+            let mut find = self.connection.prepare_cached(query)?;
+            for number in new {
+                if find.exists([catalog.blobs()[number].digest.to_string()])? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        has_met().map_err(|source| self.failed("read crawls from", source))
     }
 
     /// How many blobs the host was verified to hold at its last crawl.
@@ -218,9 +234,9 @@ fn record(
                 "INSERT OR REPLACE INTO presence (host, verified, missing, damaged) VALUES (?1, ?2, ?3, ?4)",
                 params![
                     host.0,
-                    bytes(&select(&[Verdict::Read, Verdict::Confirmed])),
-                    bytes(&select(&[Verdict::Missing])),
-                    bytes(&select(&[Verdict::Damaged])),
+                    bytes(select(&[Verdict::Read, Verdict::Confirmed])),
+                    bytes(select(&[Verdict::Missing])),
+                    bytes(select(&[Verdict::Damaged])),
                 ],
             )?;
             record_reading(transaction, host, crawl.at, &select(&[Verdict::Read]))?;
@@ -284,7 +300,7 @@ fn record_reading(
         } else {
             transaction.execute(
                 "INSERT OR REPLACE INTO reading (host, day, blobs) VALUES (?1, ?2, ?3)",
-                params![host.0, day, bytes(&blobs)],
+                params![host.0, day, bytes(blobs)],
             )?;
         }
     }
@@ -319,27 +335,34 @@ fn enter_blobs(
     Ok(numbers)
 }
 
-/// The blobs of the catalog by the database's numbers.
-fn numbers(
-    connection: &rusqlite::Connection,
-    catalog: &Catalog,
-) -> rusqlite::Result<HashMap<u32, BlobId>> {
-    let mut statement = connection.prepare_cached("SELECT id, digest FROM blob")?;
-    let rows = statement.query_map((), |row| {
-        Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?))
-    })?;
-    let mut numbers = HashMap::new();
-    for row in rows {
-        let (number, digest) = row?;
-        if let Some(id) = digest
-            .parse()
-            .ok()
-            .and_then(|digest: Digest| catalog.id(&digest))
-        {
-            numbers.insert(number, id);
+/// The blobs of the catalog by the database's numbers, in their order.
+struct Numbers(Vec<(u32, BlobId)>);
+
+impl Numbers {
+    /// The blobs with the given numbers; both are in order, so one pass finds them.
+    fn among(&self, wanted: &RoaringBitmap) -> impl Iterator<Item = BlobId> {
+        let mut rest = self.0.iter().peekable();
+        wanted.iter().filter_map(move |number| {
+            while rest.next_if(|(known, _)| *known < number).is_some() {}
+            let found = rest.next_if(|(known, _)| *known == number);
+            found.map(|(_, id)| *id)
+        })
+    }
+}
+
+fn numbers(connection: &rusqlite::Connection, catalog: &Catalog) -> rusqlite::Result<Numbers> {
+    let mut statement = connection.prepare_cached("SELECT id, digest FROM blob ORDER BY id")?;
+    let mut rows = statement.query(())?;
+    let mut numbers = Vec::with_capacity(catalog.blobs().in_use());
+    while let Some(row) = rows.next()? {
+        // Borrowed: there may be a million.
+        let digest = row.get_ref(1)?.as_str().ok();
+        let digest = digest.and_then(|text| text.parse::<Digest>().ok());
+        if let Some(id) = digest.and_then(|digest| catalog.id(&digest)) {
+            numbers.push((row.get(0)?, id));
         }
     }
-    Ok(numbers)
+    Ok(Numbers(numbers))
 }
 
 /// The blobs the host was verified to hold at its last crawl, by the database's numbers.
@@ -356,7 +379,9 @@ fn bitmap(bytes: &[u8]) -> RoaringBitmap {
     RoaringBitmap::deserialize_from(bytes).unwrap_or_default()
 }
 
-fn bytes(bitmap: &RoaringBitmap) -> Vec<u8> {
+fn bytes(mut bitmap: RoaringBitmap) -> Vec<u8> {
+    // A mirror that holds nearly all is a few runs of numbers.
+    bitmap.optimize();
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
     // Writing to a vector cannot fail.
     drop(bitmap.serialize_into(&mut bytes));

@@ -19,6 +19,9 @@ pub use hosts::Listed;
 /// How long to wait for another writer before giving up.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// How long a front end waits for a writer: the tree is to be looked at meanwhile.
+const READER_BUSY: Duration = Duration::from_secs(1);
+
 /// An open database.
 #[derive(Debug)]
 pub struct Database {
@@ -68,7 +71,9 @@ impl Database {
         // SQLite opens read-only what may not be written.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed("open"))?;
-        connection.busy_timeout(BUSY).map_err(failed("set up"))?;
+        connection
+            .busy_timeout(READER_BUSY)
+            .map_err(failed("set up"))?;
         let version = recognise(&connection, path)?;
         if version < schema::MIGRATIONS.len() {
             return Err(Error::Older {

@@ -173,7 +173,7 @@ impl Collector for State {
                 "tree_blobs",
                 "Blobs in the tree",
                 None,
-                snapshot.catalog.blobs().len() as u64,
+                snapshot.catalog.blobs().in_use() as u64,
             ),
             ("mirrors", "Mirrors in the database", None, hosts as u64),
             (

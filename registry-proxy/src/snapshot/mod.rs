@@ -4,6 +4,7 @@
 //! the next snapshot beside the requests and swaps it in whole; a request in flight keeps the one it
 //! began with. A tree that is torn or half-written is refused and the last good snapshot stays.
 
+mod mirrors;
 mod watcher;
 
 use std::net::IpAddr;

@@ -1,4 +1,7 @@
 //! Keeping the snapshot current: noticing changes of tree and database, and loading them.
+//!
+//! Everything that reads, and the end of a snapshot that is no longer used, happens on threads that may
+//! block: a request in flight waits for none of it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -9,22 +12,33 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use oci_mirror::tree::{Catalog, Tree, TreePath, reader};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
+use super::mirrors::{Mirrors, Source, Version};
 use super::{Settings, Snapshot};
 use crate::config::Config;
 use crate::db::{self, Database};
 use crate::geo::{self, Geo};
 use crate::observe::Redirects;
-use crate::presence::Presence;
-use crate::select::Network;
 
 /// How often the tree and the database are looked at: one `stat` and one pragma.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long to wait before trying a tree again that could not be read and has not changed since.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// How often every repository is looked at, at most: a mirror being synced may get a new `state.json`
+/// before an index.
+const THOROUGH: Duration = Duration::from_secs(10);
+
+/// The part of the time that may be spent on looking at every repository: a hundredth.
+const LOOKING: u32 = 100;
+
+/// The part of the time that may be spent on taking up changes of the database: a fifth. During
+/// a round of crawls it changes every few seconds.
+const READING: u32 = 4;
 
 /// Keeps a snapshot current.
 #[derive(Debug)]
@@ -35,11 +49,26 @@ pub struct Watcher {
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     changes: mpsc::Receiver<Change>,
     sender: mpsc::Sender<Change>,
-    open: Source,
+    open: Connection,
     /// What was seen when a snapshot was last attempted, and when that was.
     seen: Option<(Seen, Instant)>,
     /// Whether that attempt failed.
     failed: bool,
+    /// The version of the database that the mirrors of the snapshot were read from.
+    read: Option<Version>,
+    /// Before when a change of the database alone is not taken up.
+    rest: Instant,
+    /// When every repository is looked at again.
+    thorough: Instant,
+    /// Snapshots that were replaced and may still be in use.
+    replaced: Vec<Arc<Snapshot>>,
+}
+
+/// The database of mirrors, and how often it was opened.
+#[derive(Debug)]
+struct Connection {
+    source: Source,
+    number: u64,
 }
 
 /// New settings, and who waits until they hold.
@@ -65,18 +94,16 @@ impl Reconfigure {
 struct Seen {
     state: Option<FileMark>,
     /// Device and inode, and the version if it can be read.
-    database: Option<((u64, u64), Option<i64>)>,
+    database: Option<(u64, u64)>,
+    version: Option<Version>,
 }
 
-/// The database of mirrors as it is found.
-#[derive(Debug)]
-enum Source {
-    /// There is no such file: there are no mirrors.
-    Absent,
-    /// There is one that cannot be opened.
-    Broken,
-    /// It is open.
-    Open(Database),
+/// The next snapshot, and what it was made of.
+struct Loaded {
+    snapshot: Snapshot,
+    read: Option<Version>,
+    /// Why part of it is what was known before.
+    problem: Option<Error>,
 }
 
 /// Device, inode, length and time of a file: a file replaced by rename differs in one of them.
@@ -87,6 +114,7 @@ impl Watcher {
     pub fn open(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Result<Self, Error> {
         Tree::open(&config.tree).map_err(Error::Tree)?;
         let (sender, changes) = mpsc::channel(1);
+        let now = Instant::now();
         Ok(Self {
             tree: config.tree.clone(),
             database: config.database.clone(),
@@ -94,9 +122,16 @@ impl Watcher {
             changes,
             sender,
             snapshot,
-            open: Source::Absent,
+            open: Connection {
+                source: Source::Absent,
+                number: 0,
+            },
             seen: None,
             failed: false,
+            read: None,
+            rest: now,
+            thorough: now + THOROUGH,
+            replaced: Vec::new(),
         })
     }
 
@@ -155,143 +190,173 @@ impl Watcher {
 
     /// Looks once, and swaps in a new snapshot if something changed.
     pub async fn once(&mut self) {
-        let (seen, open) = {
-            let open = std::mem::replace(&mut self.open, Source::Absent);
-            let (tree, path) = (self.tree.clone(), self.database.clone());
-            let look = move || look(&tree, &path, open);
-            let Ok(found) = tokio::task::spawn_blocking(look).await else {
-                return;
-            };
-            found
+        self.release().await;
+        let Some(seen) = self.look().await else {
+            return;
         };
-        self.open = open;
-        let due = match &self.seen {
+        let last = self.seen.as_ref();
+        let is_new = last.is_none_or(|(last, _)| *last != seen);
+        let due = match last {
             None => true,
-            Some((last, _)) if *last != seen => true,
+            Some((last, _)) if last.state != seen.state => true,
+            Some(_) if is_new => Instant::now() >= self.rest,
             Some((_, when)) => self.failed && when.elapsed() >= RETRY,
         };
-        if !due {
+        if !due && !self.is_outdated().await {
             return;
         }
-        let changed = self.seen.as_ref().is_none_or(|(last, _)| *last != seen);
-        if matches!(self.open, Source::Broken) {
+        if is_new && matches!(self.open.source, Source::Broken) {
             error!(path = %self.database.display(), "cannot open the database of mirrors; those known stay");
         }
+        let version = seen.version;
         self.seen = Some((seen, Instant::now()));
         let began = Instant::now();
-        match self.load().await {
-            Ok(snapshot) => {
-                info!(
-                    tree.serial = snapshot.catalog.state().serial,
-                    tree.blobs = snapshot.catalog.blobs().len(),
-                    network.hosts = snapshot.network.hosts().len(),
-                    duration_ms = began.elapsed().as_millis(),
-                    "loaded a snapshot"
-                );
-                self.failed = false;
-                self.snapshot.store(Some(Arc::new(snapshot)));
-            }
-            Err(error) => {
-                // Said once for each version of the files, not at every retry.
-                if changed {
-                    let kept = self.snapshot.load().is_some();
-                    error!(
-                        error = &error as &dyn std::error::Error,
-                        kept, "cannot load a snapshot; the last good one stays if there is one"
-                    );
+        let result = self.load(version).await;
+        let problem = match result {
+            Ok(loaded) => {
+                if loaded.read != self.read {
+                    self.rest = Instant::now() + began.elapsed() * READING;
                 }
-                self.failed = true;
+                self.read = loaded.read;
+                self.swap_in(loaded.snapshot, began);
+                loaded.problem
             }
+            Err(error) => Some(error),
+        };
+        self.failed = problem.is_some();
+        // Said once for each version of the files, not at every retry.
+        if let Some(error) = problem.filter(|_| is_new) {
+            let kept = self.snapshot.load().is_some();
+            error!(
+                error = &error as &dyn std::error::Error,
+                kept, "cannot load a snapshot; what was known of it stays if there is anything"
+            );
         }
     }
 
-    async fn load(&mut self) -> Result<Snapshot, Error> {
-        let (root, settings) = (self.tree.clone(), self.settings.clone());
-        let previous = self.snapshot.load_full();
-        let open = std::mem::replace(&mut self.open, Source::Absent);
-        let load = move || {
-            let loaded = build(&root, &open, settings, previous.as_deref());
-            (loaded, open)
+    /// The marks of the files, with the database opened if it is there; `None` when the process ends.
+    async fn look(&mut self) -> Option<Seen> {
+        let (tree, path) = (self.tree.clone(), self.database.clone());
+        let number = self.open.number;
+        let open = std::mem::replace(&mut self.open.source, Source::Absent);
+        let open = Connection {
+            source: open,
+            number,
         };
-        let (loaded, open) = tokio::task::spawn_blocking(load)
-            .await
-            .map_err(|_| Error::Stopped)?;
+        let look = move || look(&tree, &path, open);
+        let (seen, open) = spawn_blocking(look).await.ok()?;
         self.open = open;
+        Some(seen)
+    }
+
+    /// Whether a repository is not what it was, if it is time to look.
+    async fn is_outdated(&mut self) -> bool {
+        if Instant::now() < self.thorough {
+            return false;
+        }
+        let Some(snapshot) = self.snapshot.load_full() else {
+            return false;
+        };
+        let (root, began) = (self.tree.clone(), Instant::now());
+        let catalog = Arc::clone(&snapshot.catalog);
+        let look = move || Tree::open(&root).and_then(|tree| catalog.is_current(&tree));
+        let found = spawn_blocking(look).await;
+        self.thorough = Instant::now() + THOROUGH.max(began.elapsed() * LOOKING);
+        // What cannot be looked at is no news.
+        matches!(found, Ok(Ok(false)))
+    }
+
+    async fn load(&mut self, version: Option<Version>) -> Result<Loaded, Error> {
+        let (root, settings) = (self.tree.clone(), self.settings.clone());
+        let (previous, read) = (self.snapshot.load_full(), self.read);
+        let source = std::mem::replace(&mut self.open.source, Source::Absent);
+        let load = move || {
+            let known = previous.as_deref();
+            let catalog = load_catalog(&root, known).map_err(Error::Tree);
+            let (tree, catalog, torn) = match (catalog, known) {
+                (Ok((tree, catalog)), _) => (tree, catalog, None),
+                // A torn tree is no reason to send clients to a mirror that has turned out bad.
+                (Err(error), Some(known)) => {
+                    (known.tree.clone(), Arc::clone(&known.catalog), Some(error))
+                }
+                (Err(error), None) => return (Err(error), source),
+            };
+            let before = known.map(|known| (known, read));
+            let mirrors = Mirrors::of(&catalog, (&source, version), before);
+            let counted = known.map(|known| (&*known.network, &known.redirects));
+            let pieces = known
+                .filter(|known| Arc::ptr_eq(&known.catalog, &catalog))
+                .map(|known| Arc::clone(&known.pieces));
+            let loaded = Loaded {
+                problem: torn.or(mirrors.problem.map(Error::Database)),
+                read: mirrors.version,
+                snapshot: Snapshot {
+                    redirects: Redirects::following(&mirrors.network, counted),
+                    loaded: Timestamp::now(),
+                    pieces: pieces.unwrap_or_default(),
+                    tree,
+                    catalog,
+                    network: mirrors.network,
+                    presence: mirrors.presence,
+                    geo: settings.geo,
+                    policy: settings.policy,
+                    trusted: settings.trusted,
+                    access: settings.access,
+                },
+            };
+            (Ok(loaded), source)
+        };
+        let (loaded, source) = spawn_blocking(load).await.map_err(|_| Error::Stopped)?;
+        self.open.source = source;
         loaded
     }
-}
 
-fn build(
-    root: &Path,
-    database: &Source,
-    settings: Settings,
-    previous: Option<&Snapshot>,
-) -> Result<Snapshot, Error> {
-    // Opened anew each time: the directory may have been replaced as a whole.
-    let tree = Tree::open(root).map_err(Error::Tree)?;
-    let state = tree.state().map_err(Error::Tree)?;
-    let catalog = match previous.map(|snapshot| &snapshot.catalog) {
-        Some(known) if *known.state() == state => Arc::clone(known),
-        Some(known) => Arc::new(Catalog::load(&tree, Some(known)).map_err(Error::Tree)?),
-        None => Arc::new(first_catalog(&tree).map_err(Error::Tree)?),
-    };
-    let mirrors = match database {
-        Source::Absent => Ok(None),
-        Source::Broken => Err(None),
-        Source::Open(database) => read_mirrors(database, &catalog).map(Some).map_err(Some),
-    };
-    let (network, presence) = match mirrors {
-        Ok(Some(mirrors)) => mirrors,
-        Ok(None) => no_mirrors(&catalog),
-        Err(error) => {
-            if let Some(error) = error {
-                error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot read the mirrors"
-                );
-            }
-            // Mirrors do not come and go with the state of a file: those known before are kept, as
-            // long as the numbers of the blobs still mean the same.
-            let kept = previous.filter(|previous| Arc::ptr_eq(&previous.catalog, &catalog));
-            kept.map_or_else(
-                || no_mirrors(&catalog),
-                |kept| (Arc::clone(&kept.network), Arc::clone(&kept.presence)),
-            )
+    fn swap_in(&mut self, snapshot: Snapshot, began: Instant) {
+        let snapshot = Arc::new(snapshot);
+        let replaced = self.snapshot.swap(Some(Arc::clone(&snapshot)));
+        let is_news = replaced.as_ref().is_none_or(|old| {
+            *old.catalog.state() != *snapshot.catalog.state()
+                || !snapshot.catalog.holds_the_same_as(&old.catalog)
+                || !Arc::ptr_eq(&old.network, &snapshot.network)
+        });
+        self.replaced.extend(replaced);
+        if !is_news {
+            debug!("looked at the tree again; nothing has changed");
+            return;
         }
+        info!(
+            tree.serial = snapshot.catalog.state().serial,
+            tree.blobs = snapshot.catalog.blobs().in_use(),
+            tree.manifest_bytes = snapshot.catalog.manifest_bytes(),
+            network.hosts = snapshot.network.hosts().len(),
+            duration_ms = began.elapsed().as_millis(),
+            "loaded a snapshot"
+        );
+    }
+
+    /// Frees the snapshots that no request uses any more, where that may take its time.
+    async fn release(&mut self) {
+        let is_unused = |snapshot: &mut Arc<Snapshot>| Arc::strong_count(snapshot) == 1;
+        let unused: Vec<_> = self.replaced.extract_if(.., is_unused).collect();
+        if !unused.is_empty() {
+            // It fails only when the process ends.
+            drop(spawn_blocking(move || drop(unused)).await);
+        }
+    }
+}
+
+/// The tree and its catalog, which shares with the one known what has not changed.
+fn load_catalog(
+    root: &Path,
+    known: Option<&Snapshot>,
+) -> Result<(Tree, Arc<Catalog>), reader::Error> {
+    // Opened anew each time: the directory may have been replaced as a whole.
+    let tree = Tree::open(root)?;
+    let catalog = match known {
+        Some(known) => Catalog::load(&tree, Some(&known.catalog))?,
+        None => first_catalog(&tree)?,
     };
-    let pieces = previous
-        .filter(|previous| Arc::ptr_eq(&previous.catalog, &catalog))
-        .map(|previous| Arc::clone(&previous.pieces));
-    let counted = previous.map(|previous| (&*previous.network, &previous.redirects));
-    let redirects = Redirects::following(&network, counted);
-    Ok(Snapshot {
-        redirects,
-        loaded: Timestamp::now(),
-        tree,
-        pieces: pieces.unwrap_or_default(),
-        catalog,
-        network,
-        presence,
-        geo: settings.geo,
-        policy: settings.policy,
-        trusted: settings.trusted,
-        access: settings.access,
-    })
-}
-
-type Mirrors = (Arc<Network>, Arc<Presence>);
-
-fn no_mirrors(catalog: &Catalog) -> Mirrors {
-    (
-        Arc::new(Network::new(Vec::new())),
-        Arc::new(Presence::empty(catalog.blobs().len())),
-    )
-}
-
-fn read_mirrors(database: &Database, catalog: &Catalog) -> Result<Mirrors, db::Error> {
-    let hosts = database.hosts()?;
-    let presence = database.presence(catalog, &hosts)?;
-    Ok((Arc::new(Network::new(hosts)), Arc::new(presence)))
+    Ok((tree.following(), Arc::new(catalog)))
 }
 
 /// The catalog to start with: without an earlier one to keep, what is damaged is left out.
@@ -304,44 +369,45 @@ fn first_catalog(tree: &Tree) -> Result<Catalog, reader::Error> {
 }
 
 /// The marks of the files, and the database opened if its file is there and is still the same.
-fn look(tree: &Path, path: &Path, open: Source) -> (Seen, Source) {
+fn look(tree: &Path, path: &Path, open: Connection) -> (Seen, Connection) {
     let state = mark(&TreePath::State.under(tree));
-    let Some(file) = mark(path).map(|(device, inode, ..)| (device, inode)) else {
-        return (
-            Seen {
-                state,
-                database: None,
-            },
-            Source::Absent,
-        );
-    };
-    let open = match open {
-        Source::Open(open) if open.is_file(file) => Ok(open),
-        _ => Database::open_reader(path),
-    };
-    let opened = open.and_then(|open| Ok((open.data_version()?, open)));
-    match opened {
-        Ok((version, open)) => (
-            Seen {
-                state,
-                database: Some((file, Some(version))),
-            },
-            Source::Open(open),
-        ),
-        Err(error) => {
-            debug!(
-                error = &error as &dyn std::error::Error,
-                "cannot open the database of mirrors"
-            );
-            (
-                Seen {
-                    state,
-                    database: Some((file, None)),
-                },
-                Source::Broken,
-            )
+    let mut number = open.number;
+    let file = mark(path).map(|(device, inode, ..)| (device, inode));
+    let found = match (file, open.source) {
+        (None, Source::Absent) => Ok((Source::Absent, None)),
+        // One that is being replaced, or was removed by mistake.
+        (None, _) => Ok((Source::Broken, None)),
+        (Some(file), source) => {
+            let opened = match source {
+                Source::Open(open) if open.is_file(file) => Ok(open),
+                _ => {
+                    number += 1;
+                    Database::open_reader(path)
+                }
+            };
+            opened.and_then(|open| {
+                let data = open.data_version()?;
+                let version = Version {
+                    connection: number,
+                    data,
+                };
+                Ok((Source::Open(open), Some(version)))
+            })
         }
-    }
+    };
+    let (source, version) = found.unwrap_or_else(|error| {
+        debug!(
+            error = &error as &dyn std::error::Error,
+            "cannot open the database of mirrors"
+        );
+        (Source::Broken, None)
+    });
+    let seen = Seen {
+        state,
+        database: file,
+        version,
+    };
+    (seen, Connection { source, number })
 }
 
 fn mark(path: &Path) -> Option<FileMark> {
@@ -361,6 +427,9 @@ pub enum Error {
     /// The tree.
     #[error("cannot use the tree")]
     Tree(#[source] reader::Error),
+    /// The database of mirrors.
+    #[error("cannot read the mirrors")]
+    Database(#[source] db::Error),
     /// A geographic database.
     #[error("cannot use the geographic databases")]
     Geo(#[source] geo::Error),

@@ -177,3 +177,171 @@ fn a_reload_reuses_parsed_manifests_even_without_their_files() {
         Err(Error::Incomplete { .. })
     ));
 }
+
+/// Waits until what was written could no longer change without its mark changing too.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+}
+
+#[test]
+fn a_repository_that_has_not_changed_is_shared_and_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    publish(&writer, "a", "1", b"one");
+    publish(&writer, "b", "1", b"two");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let early = Catalog::load(writer.tree(), None).unwrap();
+    assert!(
+        !early.is_current(writer.tree()).unwrap(),
+        "it may have changed since"
+    );
+    settle();
+    let first = Catalog::load(writer.tree(), Some(&early)).unwrap();
+    assert!(first.holds_the_same_as(&early) && first.is_current(writer.tree()).unwrap());
+    let moved = publish(&writer, "b", "1", b"three");
+    assert!(
+        !first.is_current(writer.tree()).unwrap(),
+        "whatever the state says"
+    );
+    let second = Catalog::load(writer.tree(), Some(&first)).unwrap();
+    let held = |catalog: &Catalog, name: &str| {
+        Arc::clone(&catalog.repositories[&name.parse::<RepoName>().unwrap()].repository)
+    };
+    assert!(Arc::ptr_eq(&held(&first, "a"), &held(&second, "a")));
+    assert!(!Arc::ptr_eq(&held(&first, "b"), &held(&second, "b")));
+    let tag = held(&second, "b").tag(&"1".parse().unwrap()).unwrap();
+    assert_eq!(second.blob(tag).digest, moved.digest);
+}
+
+#[test]
+fn numbers_go_on_until_there_are_more_holes_than_blobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    publish(&writer, "a", "1", b"one");
+    let gone = publish(&writer, "b", "1", b"two");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let first = Catalog::load(writer.tree(), None).unwrap();
+    publish(&writer, "a", "2", b"three");
+    std::fs::remove_dir_all(dir.path().join("repos/b")).unwrap();
+    let mut state = writer.tree().state().unwrap();
+    state.totals = crate::tree::state::Totals::default();
+    std::fs::write(TreePath::State.under(dir.path()), state.to_bytes()).unwrap();
+    let mut second = Catalog::load(writer.tree(), Some(&first)).unwrap();
+    assert!(second.goes_on_from(&first));
+    assert_eq!((second.blobs().len(), second.blobs().in_use()), (7, 5));
+    assert_eq!(second.id(&gone.digest), None);
+    let members = |catalog: &Catalog| {
+        let repository = catalog.repository(&"a".parse().unwrap()).unwrap();
+        let members = repository.members().iter();
+        let mut digests: Vec<Digest> = members.map(|id| catalog.blob(*id).digest).collect();
+        digests.sort_unstable();
+        let tags = repository.tags().iter();
+        let tags: Vec<Digest> = tags.map(|(_, id)| catalog.blob(*id).digest).collect();
+        (digests, tags)
+    };
+    let before = members(&second);
+    second.renumber();
+    assert!(!second.goes_on_from(&first));
+    assert_eq!(
+        (second.blobs().len(), members(&second)),
+        (5, before.clone())
+    );
+    // What the manifests refer to has its new number too.
+    let third = Catalog::load(writer.tree(), Some(&second)).unwrap();
+    assert_eq!(members(&third), before);
+}
+
+#[test]
+fn a_manifest_that_lingers_without_its_layers_refers_to_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let old = publish(&writer, "a", "1", b"old");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let first = Catalog::load(writer.tree(), None).unwrap();
+    publish(&writer, "a", "1", b"new");
+    let layer = Algorithm::Sha256.digest(b"old");
+    let link = TreePath::Link("a".parse().unwrap(), layer);
+    std::fs::remove_file(link.under(dir.path())).unwrap();
+    let second = Catalog::load(writer.tree(), Some(&first)).unwrap();
+    let in_a = |catalog: &Catalog, digest: &Digest| {
+        let repository = catalog.repository(&"a".parse().unwrap()).unwrap();
+        catalog.member(repository, digest).is_some()
+    };
+    assert!(in_a(&second, &old.digest) && !in_a(&second, &layer));
+    // The tag comes back.
+    publish(&writer, "a", "1", b"old");
+    let third = Catalog::load(writer.tree(), Some(&second)).unwrap();
+    assert!(in_a(&third, &layer));
+    assert_eq!(third.blob(third.id(&layer).unwrap()).digest, layer);
+}
+
+#[test]
+fn the_largest_manifests_leave_memory_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    publish(&writer, "a", "1", b"one");
+    let long = publish(&writer, "a", "2", &[b'x'; 1000]);
+    publish(&writer, "a", "3", b"two");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let whole = Catalog::load(writer.tree(), None).unwrap();
+    let in_memory = |catalog: &Catalog| -> u64 {
+        let manifests = catalog
+            .blobs()
+            .iter()
+            .filter_map(|blob| blob.manifest.as_ref());
+        manifests
+            .filter_map(|it| Some(it.bytes.as_ref()?.len() as u64))
+            .sum()
+    };
+    assert_eq!(in_memory(&whole), whole.manifest_bytes());
+    for previous in [None, Some(&whole)] {
+        let limit = whole.manifest_bytes() - 1;
+        let (catalog, damage) = Loader::new(writer.tree(), previous, limit).load().unwrap();
+        assert!(damage.is_empty());
+        assert_eq!(in_memory(&catalog), catalog.manifest_bytes());
+        if previous.is_none() {
+            assert_eq!(catalog.manifest_bytes(), whole.manifest_bytes() - long.size);
+            let id = catalog.id(&long.digest).unwrap();
+            assert!(catalog.blob(id).manifest.as_ref().unwrap().bytes.is_none());
+        }
+    }
+}
+
+#[test]
+fn half_written_documents_are_refused_and_the_last_catalog_is_still_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    let root = publish(&writer, "a", "1", b"one");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let first = Catalog::load(writer.tree(), None).unwrap();
+    for path in [TreePath::State, TreePath::Index("a".parse().unwrap())] {
+        let path = path.under(dir.path());
+        let whole = std::fs::read(&path).unwrap();
+        for length in [0, 1, whole.len() / 2, whole.len() - 3] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = Catalog::load(writer.tree(), Some(&first)).unwrap_err();
+            assert!(
+                matches!(error, Error::State { .. } | Error::Index { .. }),
+                "{error}"
+            );
+        }
+        std::fs::write(&path, whole).unwrap();
+        Catalog::load(writer.tree(), Some(&first)).unwrap();
+    }
+    let tag = first.repository(&"a".parse().unwrap()).unwrap().tags()[0].1;
+    assert_eq!(first.blob(tag).digest, root.digest);
+}
+
+#[test]
+fn a_list_that_belongs_to_another_state_does_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = TreeWriter::open(dir.path()).unwrap();
+    publish(&writer, "a", "1", b"one");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let state = writer.tree().state().unwrap();
+    let list = TreePath::List(state.list.unwrap().module).under(dir.path());
+    std::fs::write(&list, "half a list").unwrap();
+    assert_eq!(Catalog::load(writer.tree(), None).unwrap().blobs().len(), 3);
+    std::fs::remove_file(&list).unwrap();
+    assert_eq!(Catalog::load(writer.tree(), None).unwrap().blobs().len(), 3);
+}

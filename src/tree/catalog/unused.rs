@@ -50,7 +50,7 @@ impl Catalog {
         is_more
     }
 
-    fn renumber(&mut self) {
+    pub(super) fn renumber(&mut self) {
         let old = &self.blobs;
         let mut new = Blobs::default();
         let mut numbers = vec![None; old.len()];

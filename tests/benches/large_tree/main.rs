@@ -6,6 +6,9 @@
 //! mirrors, `TREE` a directory in which the tree is kept from one run to the next. With `-- --test`
 //! everything is done once, small.
 
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
+
+mod mirrors;
 mod process;
 mod synthetic;
 
@@ -17,14 +20,16 @@ use synthetic::{Maker, Shape};
 
 fn main() -> anyhow::Result<()> {
     let is_test = std::env::args().any(|argument| argument == "--test");
-    let setting = |name, full, small| {
-        let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let setting = |name, full, small| -> u32 {
+        let given = std::env::var(name).ok();
+        let given = given.and_then(|text| text.parse().ok());
         given.unwrap_or(if is_test { small } else { full })
     };
     let shape = Shape {
-        repositories: setting("REPOSITORIES", 2000, 20),
-        tags: setting("TAGS", 50, 5),
+        repositories: u64::from(setting("REPOSITORIES", 2000, 20)),
+        tags: u64::from(setting("TAGS", 50, 5)),
     };
+    let hosts = setting("HOSTS", 300, 30);
     let temporary = tempfile::tempdir()?;
     let root = match std::env::var_os("TREE") {
         Some(path) => path.into(),
@@ -41,7 +46,11 @@ fn main() -> anyhow::Result<()> {
     loading.tell("load");
     let (same, reloading) = process::measure(|| Catalog::load(&tree, Some(&first)))?;
     reloading.tell("reload, nothing changed");
-    let (_, dropping) = process::measure(|| anyhow::Ok(drop(same)))?;
+    let drop_it = || {
+        drop(same);
+        anyhow::Ok(())
+    };
+    let ((), dropping) = process::measure(drop_it)?;
     dropping.tell("drop a catalog");
     let mut catalog = first;
     for turn in 0..3 {
@@ -51,6 +60,17 @@ fn main() -> anyhow::Result<()> {
         catalog = next;
     }
     lookups(&catalog)?;
+
+    let path = temporary.path().join("mirrors.db");
+    let (database, filling) = process::measure(|| mirrors::fill(&path, hosts, &catalog))?;
+    filling.tell("enter the mirrors");
+    let (hosts, reading) = process::measure(|| database.hosts())?;
+    reading.tell("read the mirrors");
+    let before = process::resident()?;
+    let (presence, building) = process::measure(|| database.presence(&catalog, &hosts))?;
+    building.tell("read the presence");
+    let more = process::resident()?.saturating_sub(before) >> 20;
+    println!("{} sets of hosts, {more} MB more", presence.classes());
     Ok(())
 }
 

@@ -26,7 +26,7 @@ where
     let measured = Measured {
         wall: began.elapsed(),
         cpu: self::cpu()?.saturating_sub(cpu),
-        resident: status("VmRSS:")?,
+        resident: resident()?,
         peak: status("VmHWM:")?,
     };
     Ok((result, measured))
@@ -48,6 +48,11 @@ impl Measured {
         let each = self.wall.as_nanos() / count.max(1) as u128;
         println!("{what:32} {each:>9} ns each");
     }
+}
+
+/// The resident memory of this process, in bytes.
+pub(crate) fn resident() -> anyhow::Result<u64> {
+    status("VmRSS:")
 }
 
 /// The processor time of this process, all threads.
