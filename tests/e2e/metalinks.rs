@@ -429,7 +429,7 @@ fn librepo_reads_the_older_format_and_goes_on_to_the_next_mirror() {
         pieces: None,
         resources: vec![resource("absent"), resource("good")],
     };
-    std::fs::write(root.join("metalink"), v3::render(&document).unwrap()).unwrap();
+    std::fs::write(root.join("metalink"), v3::render(&document)).unwrap();
     let downloaded = directory.path().join("downloaded");
     librepo::download(&format!("{}/metalink", server.url()), &downloaded).unwrap();
     let found = std::fs::read_to_string(downloaded.join("repodata/repomd.xml")).unwrap();

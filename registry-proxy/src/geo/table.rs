@@ -169,16 +169,14 @@ impl SearchTree<'_> {
                 number << 8 | u32::from(*byte)
             })
         };
-        match node {
-            [a, b, c, d, e, f] => Some((number(*a, &[*b, *c]), number(*d, &[*e, *f]))),
+        match node.len() {
+            6 => Some((number(node[0], &node[1..3]), number(node[3], &node[4..]))),
             // The byte in the middle has the highest four bits of both.
-            [a, b, c, both, d, e, f] => Some((
-                number(both >> 4, &[*a, *b, *c]),
-                number(both & 15, &[*d, *e, *f]),
+            7 => Some((
+                number(node[3] >> 4, &node[..3]),
+                number(node[3] & 15, &node[4..]),
             )),
-            [a, b, c, d, e, f, g, h] => {
-                Some((number(*a, &[*b, *c, *d]), number(*e, &[*f, *g, *h])))
-            }
+            8 => Some((number(node[0], &node[1..4]), number(node[4], &node[5..]))),
             _ => None,
         }
     }

@@ -160,10 +160,9 @@ impl Error {
             | Self::LeftOut {
                 as_manifest: false, ..
             } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
-            Self::TooManyRanges(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
             Self::OtherContent => (StatusCode::PRECONDITION_FAILED, "UNSUPPORTED"),
-            // The specification's codes are all there are, and it has none for this.
-            Self::PageSize(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
+            // The specification's codes are all there are, and it has none for these.
+            Self::TooManyRanges(_) | Self::PageSize(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             Self::Tree(_) | Self::Truncated { .. } | Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN")

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
@@ -18,11 +18,13 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use oci_mirror::http::server::{Limits, Server};
 use oci_mirror::tree::{Catalog, Tree};
 use registry_proxy::client_address::TrustedProxies;
 use registry_proxy::dispatch::Shared;
 use registry_proxy::geo::Geo;
+use registry_proxy::observe::{Observer, Redirects, access};
 use registry_proxy::snapshot::{Policy, Snapshot};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
@@ -290,9 +292,12 @@ async fn front_end(tree: &Path) -> anyhow::Result<()> {
     } else {
         LARGE
     };
+    let network = network::network(&shape)?;
+    let trusted = TrustedProxies::new(vec!["127.0.0.0/8".parse()?]);
     let snapshot = Snapshot {
         tree,
-        network: Arc::new(network::network(&shape)?),
+        redirects: Redirects::following(&network, None),
+        network: Arc::new(network),
         presence: Arc::new(network::presence(&shape, &catalog)),
         catalog,
         geo: Arc::new(Geo::builtin()?),
@@ -301,14 +306,18 @@ async fn front_end(tree: &Path) -> anyhow::Result<()> {
             min_size: 64 << 10,
             min_mirrors: 5,
         },
+        trusted: trusted.clone(),
+        access: access::Log::default(),
+        loaded: Timestamp::now(),
     };
     let limits = Limits::default();
     let server = Server::bind(&["127.0.0.1:0".parse()?], limits).await?;
     let address = server.local_addresses();
     let shared = Shared {
         snapshot: Arc::new(ArcSwapOption::from_pointee(snapshot)),
-        trusted: TrustedProxies::new(vec!["127.0.0.0/8".parse()?]),
+        trusted: Arc::new(ArcSwap::from_pointee(trusted)),
         fallback: "localhost".parse()?,
+        observer: Arc::new(Observer::new(None)),
     };
     announce(*address.first().context("nothing is listened on")?);
     Arc::new(shared)
