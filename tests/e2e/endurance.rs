@@ -347,7 +347,7 @@ fn a_flood_waits_at_the_limit() {
         assert!(is_answered(&mut stream));
     }
     shutdown.cancel();
-    runtime.block_on(served).unwrap();
+    runtime.block_on(running).unwrap();
 }
 
 /// Only to end a test that hangs.
