@@ -306,7 +306,7 @@ fn a_flood_waits_at_the_limit() {
     let server = runtime.block_on(Server::bind(&listen, limits)).unwrap();
     let address = server.local_addresses()[0];
     let shutdown = CancellationToken::new();
-    let served = runtime.spawn(server.run(|_| service_fn(answer), shutdown.clone()));
+    let running = runtime.spawn(server.run(|_| service_fn(answer), shutdown.clone()));
     let mut open: Vec<TcpStream> = (0..8)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
@@ -352,7 +352,7 @@ fn a_flood_waits_at_the_limit() {
         assert!(is_answered(&mut stream));
     }
     shutdown.cancel();
-    runtime.block_on(served).unwrap();
+    runtime.block_on(running).unwrap();
 }
 
 /// Only to end a test that hangs.
