@@ -339,9 +339,9 @@ fn two_hundred_downloads_at_once_are_all_right() {
 #[test]
 fn clients_that_leave_disturb_nobody() {
     let site = site();
-    let (large, size) = (Ask::blob(SIZES.len() - 1), SIZES[SIZES.len() - 1]);
+    let (large, length) = (Ask::blob(SIZES.len() - 1), SIZES[SIZES.len() - 1]);
     let mut staying = site.tcp();
-    for taken in (0..size).step_by(size / 50) {
+    for taken in (0..length).step_by(length / 50) {
         let mut leaving = site.tcp();
         leaving.send(&large.text(site).repeat(3));
         leaving.0.read_exact(&mut vec![0; taken]).unwrap();
@@ -354,12 +354,12 @@ fn clients_that_leave_disturb_nobody() {
 fn a_file_cut_short_while_it_is_sent_breaks_the_response_off() {
     // More than the buffers of both ends take, and cut at the end of a page: what lies beyond the cut
     // on a page that is on its way is the kernel's to change.
-    let (size, cut) = (96 << 20, 48 << 20);
-    let site = Site::start(&[size]);
+    let (length, cut) = (96 << 20, 48 << 20);
+    let site = Site::start(&[length]);
     let blob = &site.blobs[0];
     let mut client = site.tcp();
     client.send(&Ask::blob(0).text(&site));
-    assert_eq!(client.head(), (200, size));
+    assert_eq!(client.head(), (200, length));
     let mut body = vec![0; 1 << 20];
     client.0.read_exact(&mut body).unwrap();
     let file = OpenOptions::new().write(true).open(&blob.file).unwrap();
