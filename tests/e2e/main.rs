@@ -20,6 +20,7 @@ mod lists;
 mod metalinks;
 mod mirrorlist;
 mod network;
+mod observed;
 mod partial;
 mod pulls;
 mod ranges;

@@ -183,7 +183,7 @@ mod tests {
         }
         for query in ["?n=", "?n=-1", "?n=+1", "?n=1.0", "?n=ten", "?n=%31%00"] {
             let error = page(query).unwrap_err();
-            assert_eq!(error.code(), "PAGINATION_NUMBER_INVALID", "{query}");
+            assert_eq!(error.code(), "UNSUPPORTED", "{query}");
         }
     }
 
