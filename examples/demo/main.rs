@@ -153,7 +153,7 @@ async fn story(stage: &mut Stage, image: Option<&Image>, once: bool) -> Result<(
     step("6. The same request from three countries: each client is sent to its own mirror")?;
     note(&format!("GET {}", layer.path()))?;
     for (country, address) in [
-        ("Germany", "141.1.1.1"),
+        ("Germany", "130.149.7.1"),
         ("Australia", "1.128.0.1"),
         ("United States", "12.0.0.1"),
     ] {
@@ -161,7 +161,7 @@ async fn story(stage: &mut Stage, image: Option<&Image>, once: bool) -> Result<(
     }
 
     step("7. The same blob as a metalink, for clients that load from several mirrors at once")?;
-    for line in client.metalink(&layer, "141.1.1.1").await?.lines().take(30) {
+    for line in client.metalink(&layer, "130.149.7.1").await?.lines().take(30) {
         note(line)?;
     }
 

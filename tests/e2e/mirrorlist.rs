@@ -114,7 +114,7 @@ fn a_private_mirror_is_shown_to_its_own_networks_only() {
         &url,
         "--private",
         "--netblock",
-        "141.1.1.0/24",
+        "130.149.7.0/24",
     ];
     tools.run(&arguments);
     tools.crawl();

@@ -28,7 +28,7 @@ pub(crate) const IMAGES: [&str; 5] = [
 ];
 
 /// Addresses in the built-in country database, from blocks their holders have had for decades.
-pub(crate) const GERMAN: &str = "141.1.1.1";
+pub(crate) const GERMAN: &str = "130.149.7.1";
 pub(crate) const AUSTRALIAN: &str = "1.128.0.1";
 
 /// One of our programs, built by `cargo build --workspace --bins`.
