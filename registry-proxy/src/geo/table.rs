@@ -169,15 +169,15 @@ impl SearchTree<'_> {
                 number << 8 | u32::from(*byte)
             })
         };
-        match node {
-            [a, b, c, d, e, f] => Some((number(*a, &[*b, *c]), number(*d, &[*e, *f]))),
+        match length {
+            6 | 8 => {
+                let (zero, one) = node.split_at(length / 2);
+                Some((number(0, zero), number(0, one)))
+            }
             // The byte in the middle has the highest four bits of both.
-            [a, b, c, both, d, e, f] => Some((
-                number(both >> 4, &[*a, *b, *c]),
-                number(both & 15, &[*d, *e, *f]),
-            )),
-            [a, b, c, d, e, f, g, h] => {
-                Some((number(*a, &[*b, *c, *d]), number(*e, &[*f, *g, *h])))
+            7 => {
+                let both = node[3];
+                Some((number(both >> 4, &node[..3]), number(both & 15, &node[4..])))
             }
             _ => None,
         }

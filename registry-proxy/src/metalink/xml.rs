@@ -10,6 +10,11 @@ use crate::v2::fields::Decimal;
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
     let special = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\'' | b'"');
     let mut rest = text.as_bytes();
+    // Nearly no value has any; to look at all bytes without a way out is several at a time.
+    if !rest.iter().fold(false, |found, byte| found | special(byte)) {
+        out.extend_from_slice(rest);
+        return;
+    }
     while let Some(at) = rest.iter().position(special) {
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(match rest[at] {

@@ -147,7 +147,7 @@ mod tests {
             answers.push(headers);
         }
         let mut headers = HeaderMap::new();
-        Fields::new(&mut headers, 1).add(LINK, &[&[b'y'; 3 * BUFFER]]);
+        Fields::new(&mut headers, 1).add(LINK, &[&vec![b'y'; 3 * BUFFER]]);
         assert_eq!(headers[LINK].len(), 3 * BUFFER);
         for (number, headers) in answers.iter().enumerate() {
             assert_eq!(headers[LINK], value(number));
