@@ -240,12 +240,21 @@ impl Hex<'_> {
     /// assert_eq!(text, b"0xfa07");
     /// ```
     pub fn append_to(&self, text: &mut Vec<u8>) {
+        self.in_chunks(|digits| text.extend_from_slice(digits));
+    }
+
+    /// Appends the digits to `text`.
+    pub fn push_to(&self, text: &mut String) {
+        self.in_chunks(|digits| text.push_str(std::str::from_utf8(digits).unwrap_or_default()));
+    }
+
+    fn in_chunks(&self, mut take: impl FnMut(&[u8])) {
         for chunk in self.0.chunks(CHUNK) {
             let mut digits = [[0; 2]; CHUNK];
             for (pair, byte) in digits.iter_mut().zip(chunk) {
                 *pair = PAIRS[usize::from(*byte)];
             }
-            text.extend_from_slice(digits[..chunk.len()].as_flattened());
+            take(digits[..chunk.len()].as_flattened());
         }
     }
 }
@@ -267,15 +276,12 @@ const PAIRS: [[u8; 2]; 256] = {
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.chunks(CHUNK) {
-            let mut digits = [[0; 2]; CHUNK];
-            for (pair, byte) in digits.iter_mut().zip(chunk) {
-                *pair = PAIRS[usize::from(*byte)];
-            }
-            let digits = digits[..chunk.len()].as_flattened();
-            f.write_str(std::str::from_utf8(digits).unwrap_or_default())?;
-        }
-        Ok(())
+        let mut written = Ok(());
+        self.in_chunks(|digits| {
+            let digits = std::str::from_utf8(digits).unwrap_or_default();
+            written = written.and_then(|()| f.write_str(digits));
+        });
+        written
     }
 }
 

@@ -161,7 +161,12 @@ async fn story(stage: &mut Stage, image: Option<&Image>, once: bool) -> Result<(
     }
 
     step("7. The same blob as a metalink, for clients that load from several mirrors at once")?;
-    for line in client.metalink(&layer, "130.149.7.1").await?.lines().take(30) {
+    for line in client
+        .metalink(&layer, "130.149.7.1")
+        .await?
+        .lines()
+        .take(30)
+    {
         note(line)?;
     }
 

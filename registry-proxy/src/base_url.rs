@@ -71,14 +71,27 @@ impl PublicUrl {
     }
 }
 
+impl PublicUrl {
+    /// Appends the URL to `text`.
+    pub fn append_to(&self, text: &mut String) {
+        text.push_str(self.scheme.start());
+        text.push_str(self.host.as_str());
+    }
+}
+
+impl Scheme {
+    /// What a URL of the scheme begins with.
+    const fn start(self) -> &'static str {
+        match self {
+            Self::Http => "http://",
+            Self::Https => "https://",
+        }
+    }
+}
+
 impl fmt::Display for PublicUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
-        f.write_str(scheme)?;
-        f.write_str("://")?;
+        f.write_str(self.scheme.start())?;
         f.write_str(self.host.as_str())
     }
 }

@@ -393,6 +393,10 @@ mod tests {
             }
         }
 
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn the_table_says_what_the_file_says(addresses in prop::collection::vec(any::<([u8; 16], u8)>(), 200)) {
             let (geo, file) = (Geo::builtin().unwrap(), Reader::from_source(BUILTIN).unwrap());

@@ -169,14 +169,16 @@ impl SearchTree<'_> {
                 number << 8 | u32::from(*byte)
             })
         };
-        match node.len() {
-            6 => Some((number(node[0], &node[1..3]), number(node[3], &node[4..]))),
+        match length {
+            6 | 8 => {
+                let (zero, one) = node.split_at(length / 2);
+                Some((number(0, zero), number(0, one)))
+            }
             // The byte in the middle has the highest four bits of both.
-            7 => Some((
-                number(node[3] >> 4, &node[..3]),
-                number(node[3] & 15, &node[4..]),
-            )),
-            8 => Some((number(node[0], &node[1..4]), number(node[4], &node[5..]))),
+            7 => {
+                let both = node[3];
+                Some((number(both >> 4, &node[..3]), number(both & 15, &node[4..])))
+            }
             _ => None,
         }
     }

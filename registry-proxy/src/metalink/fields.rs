@@ -38,23 +38,21 @@ pub enum Redirect {
     No,
 }
 
-/// The fields that say what a blob is and where: its digest in all spellings, and who has it.
+/// Adds what says what a blob is and where: its digest in all spellings, and who has it.
 ///
 /// `mirrors` hold the blob, best first; `url` is the front end's own name of it.
-pub fn of<'a>(
+pub fn add<'a>(
+    fields: &mut Fields<'_>,
     digest: &Digest,
     mirrors: impl Iterator<Item = &'a Source> + Clone,
     url: &[u8],
     redirect: Redirect,
-) -> Fields {
-    let mut fields = Fields::with_capacity(2048);
+) {
     let mut path = Vec::with_capacity(160);
     append_path(&mut path, digest);
-    let best = mirrors
-        .clone()
-        .next()
-        .filter(|_| redirect == Redirect::ToFirst);
-    if let Some(best) = best {
+    if redirect == Redirect::ToFirst
+        && let Some(best) = mirrors.clone().next()
+    {
         fields.add(LOCATION, &[best.base.as_bytes(), &path]);
     }
     let hex = &path[path.len() - digest.algorithm().hex_len()..];
@@ -80,10 +78,9 @@ pub fn of<'a>(
         MetalinkVersion::V4.media_type().as_bytes(),
         b"\"",
     ];
-    let described_length: usize = described.iter().map(|part| part.len()).sum();
-    let mut room = MAX_HEAD
-        .saturating_sub(RESERVED + fields.length())
-        .saturating_sub(line(&LINK, described_length));
+    let length = |parts: &[&[u8]]| line(&LINK, parts.iter().map(|part| part.len()).sum());
+    let taken = RESERVED + fields.length() + length(&described);
+    let mut room = MAX_HEAD.saturating_sub(taken);
     for (priority, mirror) in (b'1'..).zip(mirrors.take(MAX_LINKS)) {
         let parts: [&[u8]; 6] = [
             b"<",
@@ -93,15 +90,13 @@ pub fn of<'a>(
             &[priority],
             mirror.geo.as_bytes(),
         ];
-        let length = line(&LINK, parts.iter().map(|part| part.len()).sum());
-        let Some(rest) = room.checked_sub(length) else {
+        let Some(rest) = room.checked_sub(length(&parts)) else {
             break;
         };
         room = rest;
         fields.add(LINK, &parts);
     }
     fields.add(LINK, &described);
-    fields
 }
 
 /// The path of a blob below the root of a tree, as [`TreePath`](oci_mirror::tree::TreePath) has it.
@@ -134,7 +129,9 @@ mod tests {
 
     fn headers(mirrors: &[Source], digest: &Digest, redirect: Redirect) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        of(digest, mirrors.iter(), b"https://f/v2/a/blobs/x", redirect).append_to(&mut headers);
+        let mut fields = Fields::new(&mut headers, 8);
+        let url = b"https://f/v2/a/blobs/x";
+        add(&mut fields, digest, mirrors.iter(), url, redirect);
         headers
     }
 

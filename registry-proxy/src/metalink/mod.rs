@@ -17,9 +17,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Response;
-use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, VARY,
-};
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use jiff::Timestamp;
 use oci_mirror::accept::MetalinkVersion;
 use oci_mirror::digest::Digest;
@@ -103,10 +101,15 @@ pub struct Subject<'a> {
 impl Subject<'_> {
     /// The URL of the subject at this front end.
     pub fn url(&self, public: &PublicUrl) -> String {
-        format!(
-            "{public}/v2/{}/{}/{}",
-            self.name, self.endpoint, self.blob.digest
-        )
+        let mut url = String::with_capacity(256);
+        public.append_to(&mut url);
+        let digest = self.blob.digest;
+        let parts = ["/v2/", self.name.as_str(), "/", self.endpoint, "/"];
+        for part in parts.into_iter().chain([digest.algorithm().name(), ":"]) {
+            url.push_str(part);
+        }
+        digest.hex().push_to(&mut url);
+        url
     }
 }
 
@@ -145,7 +148,10 @@ pub async fn respond(
         MetalinkVersion::V4 => (v4::render(&document), "meta4"),
         MetalinkVersion::V3 => (v3::render(&document), "metalink"),
     };
-    let mut fields = Fields::with_capacity(192);
+    let length = text.len() as u64;
+    let mut response = Response::new(Body::from(text));
+    let mut fields = Fields::new(response.headers_mut(), 6);
+    fields.fixed(CONTENT_TYPE, version.media_type());
     fields.add(
         CONTENT_DISPOSITION,
         &[
@@ -156,17 +162,10 @@ pub async fn respond(
             b"\"",
         ],
     );
-    fields.write(CONTENT_LENGTH, |out| xml::number(out, text.len() as u64));
-    let mut response = Response::new(Body::from(text));
-    let headers = response.headers_mut();
-    fields.append_to(headers);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(version.media_type()));
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    fields.number(CONTENT_LENGTH, length);
+    fields.fixed(VARY, "Accept");
     // The order depends on the client's address, so no shared cache may keep it.
-    headers.insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("private, max-age=60"),
-    );
+    fields.fixed(CACHE_CONTROL, "private, max-age=60");
     Ok(Answer {
         is_metalink: true,
         ..Answer::new(response)

@@ -113,8 +113,8 @@ impl Network {
             repository,
             verified,
             limit: policy.limit,
-            chosen: Vec::new(),
-            best: Vec::new(),
+            chosen: Vec::with_capacity(policy.limit.min(FEW)),
+            best: Vec::with_capacity(policy.limit.min(FEW)),
         };
         for netblock in self.netblocks.containing(client.address) {
             listing.take(netblock, Tier::Netblock, Within::Any, policy.limit);
@@ -150,6 +150,9 @@ impl Network {
             && !listed(&host.denied_countries)
     }
 }
+
+/// Room for all that anybody but an explanation asks for.
+const FEW: usize = 16;
 
 /// What ranks the hosts of a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

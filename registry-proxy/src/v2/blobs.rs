@@ -18,13 +18,15 @@ use oci_mirror::tree::catalog::Blob;
 
 use super::answer::Answer;
 use super::error::Error;
+use super::fields::Fields;
 use super::mirrorlist;
 use super::request::Request;
+use crate::metalink::fields::Redirect::{No, ToFirst};
 use crate::metalink::{self, fields};
 use crate::presence::HostPosition;
 use crate::snapshot::Snapshot;
 
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const OCTETS: &str = "application/octet-stream";
 
 /// Answers `GET` and `HEAD /v2/<name>/blobs/<digest>`.
 pub async fn respond(
@@ -117,43 +119,41 @@ fn finish(
     request: &Request<'_>,
     snapshot: &Snapshot,
 ) -> Answer {
-    let redirect = match reply {
-        Reply::Redirect => fields::Redirect::ToFirst,
-        _ => fields::Redirect::No,
-    };
-    let sources = mirrors.iter().map(|host| snapshot.network.source(*host));
-    let url = subject.url(request.public);
-    let mut said = fields::of(&subject.blob.digest, sources, url.as_bytes(), redirect);
-    let mut answer = match reply {
-        Reply::Unchanged => Answer::new(status(StatusCode::NOT_MODIFIED)),
-        Reply::Head => {
-            said.add(CONTENT_TYPE, &[OCTETS.as_bytes()]);
-            said.add(ACCEPT_RANGES, &[b"bytes"]);
-            said.number(CONTENT_LENGTH, subject.blob.size);
-            Answer::new(status(StatusCode::OK))
+    let is_head = matches!(reply, Reply::Head);
+    let (redirect, mut answer) = match reply {
+        Reply::Unchanged => (No, Answer::new(status(StatusCode::NOT_MODIFIED))),
+        Reply::Head => (No, Answer::new(status(StatusCode::OK))),
+        Reply::Redirect => {
+            let mut answer = Answer::new(status(StatusCode::FOUND));
+            answer.mirror = mirrors.first().map(|host| (*host, subject.blob.size));
+            (ToFirst, answer)
         }
-        Reply::Redirect => Answer {
-            mirror: mirrors.first().map(|host| (*host, subject.blob.size)),
-            ..Answer::new(status(StatusCode::FOUND))
-        },
-        Reply::Content(response) => Answer::from_tree(response),
+        Reply::Content(mut response) => {
+            // The tag of the file is that of the blob; it must not be there twice.
+            response.headers_mut().remove(ETAG);
+            (No, Answer::from_tree(response))
+        }
     };
-    let headers = answer.response.headers_mut();
-    headers.reserve(FIELDS);
-    // The tag of the file is that of the blob; it must not be there twice.
-    headers.remove(ETAG);
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
-    if redirect == fields::Redirect::ToFirst {
+    let mut said = Fields::new(answer.response.headers_mut(), NAMES);
+    said.fixed(VARY, "Accept");
+    if redirect == ToFirst {
         // The answer depends on who asks and on what the crawler saw last.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        said.fixed(CACHE_CONTROL, "no-store");
+        said.fixed(CONTENT_LENGTH, "0");
     }
-    said.append_to(headers);
+    if is_head {
+        said.fixed(CONTENT_TYPE, OCTETS);
+        said.fixed(ACCEPT_RANGES, "bytes");
+        said.number(CONTENT_LENGTH, subject.blob.size);
+    }
+    let sources = mirrors.iter().map(|host| snapshot.network.source(*host));
+    let (digest, url) = (&subject.blob.digest, subject.url(request.public));
+    fields::add(&mut said, digest, sources, url.as_bytes(), redirect);
     answer
 }
 
 /// About how many names an answer has among its fields.
-const FIELDS: usize = 12;
+const NAMES: usize = 11;
 
 fn status(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
@@ -176,7 +176,11 @@ async fn stream(
             size: blob.size,
         });
     }
-    Ok(opened.respond(OCTETS, request.headers, request.method))
+    Ok(opened.respond(
+        HeaderValue::from_static(OCTETS),
+        request.headers,
+        request.method,
+    ))
 }
 
 fn value(text: &str) -> Result<HeaderValue, Error> {

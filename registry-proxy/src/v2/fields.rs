@@ -1,82 +1,70 @@
-//! Header fields whose values are written one after the other into one piece of memory.
+//! Header fields of an answer, their values written one after the other into one piece of memory.
 //!
-//! A redirect has a dozen fields that hold the same digest in several spellings. One allocation for
-//! all of them, of which each value is a slice, costs a tenth of a string for each.
+//! A redirect has a dozen fields that hold the same digest in several spellings. Each thread has a
+//! buffer of which every value is a slice; once the answers it was used for are sent, it is used from
+//! the start again. So a field costs no allocation, and nothing is kept but the buffer.
 
-use bytes::Bytes;
+use std::cell::RefCell;
+
+use bytes::BytesMut;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Fields in the making.
-#[derive(Debug)]
-pub struct Fields {
-    text: Vec<u8>,
-    /// The names, and where the value of each ends.
-    ends: Vec<(HeaderName, usize)>,
+/// Length of a thread's buffer: a few answers, and the longest one.
+const BUFFER: usize = 16 << 10;
+
+thread_local! {
+    static VALUES: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER));
 }
 
-impl Fields {
-    /// With room for so many bytes of values.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            text: Vec::with_capacity(bytes),
-            ends: Vec::with_capacity(16),
-        }
+/// Adds fields to those of a response.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    headers: &'a mut HeaderMap,
+    length: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// Adds about `names` fields of different names to `headers`.
+    pub fn new(headers: &'a mut HeaderMap, names: usize) -> Self {
+        headers.reserve(names);
+        Self { headers, length: 0 }
     }
 
     /// Adds a field whose value is the parts joined.
+    ///
+    /// A value that cannot stand in a field is left out: what others say was parsed before, so there is
+    /// none unless by a defect, and a client does better without one line than without an answer.
     pub fn add(&mut self, name: HeaderName, parts: &[&[u8]]) {
-        for part in parts {
-            self.text.extend_from_slice(part);
+        let length = parts.iter().map(|part| part.len()).sum();
+        let value = VALUES.with_borrow_mut(|values| {
+            if values.capacity() < length {
+                values.reserve(length.max(BUFFER));
+            }
+            for part in parts {
+                values.extend_from_slice(part);
+            }
+            values.split().freeze()
+        });
+        if let Ok(value) = HeaderValue::from_maybe_shared(value) {
+            self.length += line(&name, length);
+            self.headers.append(name, value);
         }
-        self.end(name);
-    }
-
-    /// Adds a field whose value `write` appends to what it is given.
-    pub fn write(&mut self, name: HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.text);
-        self.end(name);
     }
 
     /// Adds a field whose value is a number.
     pub fn number(&mut self, name: HeaderName, value: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        let mut rest = value;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.add(name, &[&digits[at..]]);
+        self.add(name, &[Decimal::from(value).as_bytes()]);
     }
 
-    fn end(&mut self, name: HeaderName) {
-        self.ends.push((name, self.text.len()));
+    /// Adds a field whose value is always the same.
+    pub fn fixed(&mut self, name: HeaderName, value: &'static str) {
+        self.length += line(&name, value.len());
+        self.headers.append(name, HeaderValue::from_static(value));
     }
 
-    /// How many bytes the fields take in a response, line ends included.
+    /// How many bytes the fields added take in a response, line ends included.
     pub fn length(&self) -> usize {
-        let names = self.ends.iter().map(|(name, _)| line(name, 0));
-        self.text.len() + names.sum::<usize>()
-    }
-
-    /// Appends the fields to those of a response, in the order in which they were added.
-    ///
-    /// A value that cannot stand in a field is left out: what others say was parsed before, so there is
-    /// none unless by a defect, and a client does better without one line than without an answer.
-    pub fn append_to(self, headers: &mut HeaderMap) {
-        let text = Bytes::from(self.text);
-        headers.reserve(self.ends.len());
-        let mut start = 0;
-        for (name, end) in self.ends {
-            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
-                headers.append(name, value);
-            }
-            start = end;
-        }
+        self.length
     }
 }
 
@@ -85,33 +73,94 @@ pub fn line(name: &HeaderName, length: usize) -> usize {
     name.as_str().len() + ": \r\n".len() + length
 }
 
+/// The decimal digits of a number.
+#[derive(Debug, Clone, Copy)]
+pub struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl From<u64> for Decimal {
+    fn from(mut value: u64) -> Self {
+        let mut digits = [b'0'; 20];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] += u8::try_from(value % 10).unwrap_or_default();
+            value /= 10;
+            if value == 0 {
+                return Self { digits, start };
+            }
+        }
+    }
+}
+
+impl Decimal {
+    /// The digits as text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use http::header::{ETAG, LINK};
+    use http::header::{AGE, ETAG, LINK, VARY};
 
     use super::*;
 
     #[test]
     fn fields_keep_their_order_and_repeat() {
-        let mut fields = Fields::with_capacity(8);
-        fields.add(LINK, &[b"<a", b">"]);
-        fields.write(ETAG, |text| text.extend_from_slice(b"\"x\""));
-        fields.add(LINK, &[b"<b>"]);
-        let length = fields.length();
         let mut headers = HeaderMap::new();
-        fields.append_to(&mut headers);
+        let mut fields = Fields::new(&mut headers, 4);
+        fields.add(LINK, &[b"<a", b">"]);
+        fields.add(ETAG, &[b"\"x\""]);
+        fields.add(LINK, &[b"<b>"]);
+        fields.number(AGE, 10);
+        fields.fixed(VARY, "Accept");
+        let length = fields.length();
         let links: Vec<_> = headers.get_all(LINK).iter().collect();
         assert_eq!(links, ["<a>", "<b>"]);
-        assert_eq!(headers[ETAG], "\"x\"");
-        assert_eq!(length, "link: <a>\r\netag: \"x\"\r\nlink: <b>\r\n".len());
+        assert_eq!(
+            (&headers[ETAG], &headers[AGE]),
+            (&"\"x\"".parse().unwrap(), &"10".parse().unwrap())
+        );
+        let written = "link: <a>\r\netag: \"x\"\r\nlink: <b>\r\nage: 10\r\nvary: Accept\r\n";
+        assert_eq!(length, written.len());
     }
 
     #[test]
     fn what_would_end_a_field_is_left_out() {
-        let mut fields = Fields::with_capacity(8);
-        fields.add(LINK, &[b"<a>\r\nset-cookie: x"]);
         let mut headers = HeaderMap::new();
-        fields.append_to(&mut headers);
+        let mut fields = Fields::new(&mut headers, 1);
+        fields.add(LINK, &[b"<a>\r\nset-cookie: x"]);
+        assert_eq!(fields.length(), 0);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn answers_that_are_kept_are_not_written_over() {
+        let value = |number: usize| format!("{number}-{}", "x".repeat(1000));
+        let mut answers = Vec::new();
+        for number in 0..100 {
+            let mut headers = HeaderMap::new();
+            Fields::new(&mut headers, 1).add(LINK, &[value(number).as_bytes()]);
+            answers.push(headers);
+        }
+        let mut headers = HeaderMap::new();
+        Fields::new(&mut headers, 1).add(LINK, &[&vec![b'y'; 3 * BUFFER]]);
+        assert_eq!(headers[LINK].len(), 3 * BUFFER);
+        for (number, headers) in answers.iter().enumerate() {
+            assert_eq!(headers[LINK], value(number));
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for value in [0, 7, 10, 1_048_576, u64::MAX] {
+            assert_eq!(
+                Decimal::from(value).as_bytes(),
+                value.to_string().as_bytes()
+            );
+        }
     }
 }

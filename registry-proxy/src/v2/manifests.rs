@@ -3,13 +3,10 @@
 //! No plain mirror can send the exact media type a client insists on, and a tag's answer has no
 //! digest the client could check, so a manifest is never redirected.
 
-use std::sync::LazyLock;
-
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY};
 use http::{Method, Response, StatusCode};
 use oci_mirror::http::Body;
 use oci_mirror::manifest;
-use oci_mirror::media_type::MediaType;
 use oci_mirror::reference::{Reference, RepoName};
 use oci_mirror::tree::TreePath;
 
@@ -58,34 +55,22 @@ pub async fn respond(
         return metalink::respond(version, &subject, request, snapshot).await;
     }
 
-    let (algorithm, hex) = (blob.digest.algorithm().name().as_bytes(), blob.digest.hex());
-    let mut fields = Fields::with_capacity(192);
-    fields.write(CONTENT_DIGEST, |text| {
-        text.extend_from_slice(algorithm);
-        text.push(b':');
-        hex.append_to(text);
-    });
-    fields.write(ETAG, |text| {
-        text.push(b'"');
-        text.extend_from_slice(algorithm);
-        text.push(b':');
-        hex.append_to(text);
-        text.push(b'"');
-    });
+    let mut digest = Vec::with_capacity(192);
+    digest.extend_from_slice(blob.digest.algorithm().name().as_bytes());
+    digest.push(b':');
+    blob.digest.hex().append_to(&mut digest);
     let mut response = Response::new(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    let mut fields = Fields::new(response.headers_mut(), 6);
+    fields.fixed(VARY, "Accept");
+    fields.add(CONTENT_DIGEST, &[&digest]);
+    fields.add(ETAG, &[b"\"", &digest, b"\""]);
     if request.matches(&blob.digest) {
-        fields.append_to(headers);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(Answer::new(response));
     }
     fields.number(CONTENT_LENGTH, blob.size);
-    fields.append_to(headers);
-    headers.insert(
-        CONTENT_TYPE,
-        content_type(repository.media_type(id, entry))?,
-    );
+    let media_type = repository.media_type(id, entry).as_str();
+    fields.add(CONTENT_TYPE, &[media_type.as_bytes()]);
     if request.method == Method::GET {
         let bytes = match &entry.bytes {
             Some(bytes) => bytes.clone(),
@@ -102,19 +87,3 @@ pub async fn respond(
     }
     Ok(Answer::from_tree(response))
 }
-
-/// A media type as a field; for those nearly all manifests have, nothing is copied.
-fn content_type(media_type: &MediaType) -> Result<HeaderValue, Error> {
-    let known = MediaType::MANIFESTS.iter().position(|it| it == media_type);
-    if let Some(known) = known {
-        return Ok(KNOWN[known].clone());
-    }
-    HeaderValue::try_from(media_type.as_str()).map_err(|_| Error::Internal)
-}
-
-/// [`MediaType::MANIFESTS`] as fields.
-static KNOWN: LazyLock<[HeaderValue; 4]> = LazyLock::new(|| {
-    MediaType::MANIFESTS.map(|it| {
-        HeaderValue::try_from(it.as_str()).expect("a media type is a token, a slash and a token")
-    })
-});

@@ -81,10 +81,11 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let per_core = Peer::start(&["redirect-per-core"])?;
 
     let file = Pool::same("/2k", "200")?;
-    let mut best: Vec<Option<Measured>> = vec![None; 12];
+    let base = Pool::same("/v2/", "200")?;
+    let mut best: Vec<Option<Measured>> = vec![None; 13];
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
-        let cells: [(&Peer, &Pool, usize); 12] = [
+        let cells: [(&Peer, &Pool, usize); 13] = [
             (&front, &redirects, 64),
             (&redirect, &redirects, 64),
             (&front, &metalinks, 64),
@@ -97,6 +98,7 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
             (&timed, &redirects, 64),
             (&per_core, &redirects, 64),
             (&per_core, &redirects, 512),
+            (&front, &base, 64),
         ];
         for (slot, (peer, pool, connections)) in best.iter_mut().zip(cells) {
             let found = load::measure(peer, pool, connections, requests)?;
@@ -117,6 +119,7 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
         timed,
         split,
         split_crowd,
+        nothing,
     ] = best[..]
     else {
         anyhow::bail!("not everything was measured");
@@ -155,6 +158,7 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     ]);
     println!("\nNo goals, but what the shape of a server costs:\n");
     table::print(&[
+        Row::cpu("front end, GET /v2/", nothing, "hyper, one 302", fixed, 1.0),
         Row::cpu(
             "hyper, a timer for each head",
             timed,
