@@ -43,6 +43,10 @@ pub fn metalink<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Metalink
     let mut read = |range: &str| {
         let mut parts = range.split(';');
         let name = parts.next().unwrap_or_default().trim();
+        if name.is_empty() {
+            // An element of a list that is not there (RFC 9110, section 5.6.1).
+            return;
+        }
         let slot = if name.eq_ignore_ascii_case(MetalinkVersion::V4.media_type()) {
             &mut v4
         } else if name.eq_ignore_ascii_case(MetalinkVersion::V3.media_type()) {
@@ -203,6 +207,7 @@ mod tests {
                 Some(V4),
             ),
             (&["application/metalink4+xml;q=0"], None),
+            (&["application/metalink4+xml;q=0.9,", ""], Some(V4)),
             (&["application/metalink4+xml;q=0.5, */*"], None),
             (&["application/metalink4+xml;q=0.5, */*;q=0.5"], Some(V4)),
             (

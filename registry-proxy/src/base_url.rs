@@ -47,8 +47,11 @@ impl PublicUrl {
         fallback: &RegistryHost,
     ) -> Self {
         let forwarded = |name: &HeaderName| match forwarding {
+            // The last of them is the word of the proxy next to us.
             Forwarding::Trusted => headers
-                .get(name)?
+                .get_all(name)
+                .iter()
+                .next_back()?
                 .to_str()
                 .ok()?
                 .split(',')

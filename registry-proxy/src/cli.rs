@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::check::{self, Finding};
 use crate::config::Config;
 use crate::log::Log;
-use crate::reload::{self, Moment, Reloader};
+use crate::reload::{self, Marks, Moment, Reloader};
 use crate::server::FrontEnd;
 use crate::systemd::{Event, Notifier};
 use crate::{crawler, mirror};
@@ -183,6 +183,8 @@ async fn serve(
         warn!("redirect.retry-window has no effect yet: retries are not told from first requests");
     }
     let notifier = Notifier::from_environment();
+    // From before the reading: what changes meanwhile is a change still.
+    let marks = Marks::of(path.as_ref(), &config);
     let front_end = FrontEnd::with_sockets(&config, sockets).await?;
     let mut status = "listening".to_owned();
     for address in front_end.local_addresses() {
@@ -192,7 +194,7 @@ async fn serve(
     }
     let shutdown = CancellationToken::new();
     let (ask, asked) = watch::channel(());
-    let reloader = Reloader::new(path, source, config, front_end.live(), Arc::new(log));
+    let reloader = Reloader::new(path, source, config, front_end.live(), Arc::new(log), marks);
     let around = |moment| match moment {
         Moment::Before => notifier.tell(Event::Reloading),
         Moment::After => notifier.tell(Event::Ready(&status)),

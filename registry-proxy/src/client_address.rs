@@ -55,8 +55,9 @@ impl TrustedProxies {
             (FORWARDED, forwarded_for)
         };
         let lines = headers.get_all(name).into_iter().rev();
-        let lists = lines.filter_map(|line| line.to_str().ok());
-        let hops = lists.flat_map(|list| list.rsplit(',')).map(read);
+        // By bytes: what cannot be read must not hide what a proxy has written after it.
+        let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        let hops = hops.map(|hop| read(std::str::from_utf8(hop).ok()?));
         for hop in hops.take(MAX_HOPS) {
             // An unreadable hop ("unknown", an obfuscated name) hides everything before it.
             let Some(hop) = hop else { return client };
@@ -94,6 +95,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_a_client_garbled_does_not_hide_what_the_proxy_says() {
+        let trusted = TrustedProxies::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        let mut headers = HeaderMap::new();
+        let garbled = http::HeaderValue::from_bytes(b"\xff, 198.51.100.1").unwrap();
+        headers.append("x-forwarded-for", garbled);
+        let client = trusted.client("127.0.0.1:9".parse().ok(), &headers);
+        assert_eq!(client.unwrap().to_string(), "198.51.100.1");
+    }
 
     fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {
         let trusted = TrustedProxies::new(vec![

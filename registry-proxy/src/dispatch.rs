@@ -70,19 +70,12 @@ impl Visit {
     /// wants a proxy before us and us to disagree about where the request ends, and hyper has taken the
     /// length away by now: so nothing that follows chunks is looked at.
     async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
-        if !request.headers().contains_key(TRANSFER_ENCODING) {
-            return self.answer(request).await;
+        let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+        let mut response = self.answer(request).await;
+        if is_chunked {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
-        let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
-            files::text(
-                StatusCode::BAD_REQUEST,
-                "a request to read something has no body\n",
-            )
-        } else {
-            self.answer(request).await
-        };
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
         response
     }
 
@@ -123,6 +116,11 @@ impl Visit {
     async fn page(&self, request: Request<Incoming>) -> (Kind, Response<Body>) {
         // What passes the router comes out as a stream of unknown make: no longer as a file the kernel
         // can send. The router also knows escapes, which no path of a tree needs.
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if reads && request.headers().contains_key(TRANSFER_ENCODING) {
+            let message = "a request to read something has no body\n";
+            return (Kind::Page, files::text(StatusCode::BAD_REQUEST, message));
+        }
         let file = request.uri().path().strip_prefix("/tree/");
         if let Some(file) = file.filter(|file| !file.contains('%')) {
             let (method, headers) = (request.method(), request.headers());
@@ -194,7 +192,7 @@ impl Visit {
         let answer = v2::respond(&request, snapshot).await;
         let status = answer.response.status();
         let event = Event {
-            kind: answer.kind,
+            kind: answer.kind.unwrap_or(Kind::Other),
             outcome: if answer.is_metalink {
                 Outcome::Metalink
             } else {

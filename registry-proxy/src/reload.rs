@@ -43,8 +43,9 @@ pub struct Reloader {
 /// What is known of a file without reading it; `None` if it cannot be found.
 type Mark = Option<(u64, u64, u64, i64, i64)>;
 
+/// What tells one state of the files from the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Marks {
+pub struct Marks {
     config: Mark,
     tls: Vec<Mark>,
     geo: Vec<Mark>,
@@ -60,15 +61,16 @@ pub enum Cause {
 }
 
 impl Reloader {
-    /// Begins with the configuration that is in force.
+    /// Begins with the configuration that is in force; `marks` are of the files as they were before they
+    /// were read for it.
     pub fn new(
         path: Option<PathBuf>,
         source: Source,
         config: Config,
         live: Live,
         log: Arc<Log>,
+        marks: Marks,
     ) -> Self {
-        let marks = Marks::of(path.as_ref(), &config);
         Self {
             path,
             source,
@@ -192,7 +194,8 @@ pub enum Moment {
 }
 
 impl Marks {
-    fn of(path: Option<&PathBuf>, config: &Config) -> Self {
+    /// The files as they are now.
+    pub fn of(path: Option<&PathBuf>, config: &Config) -> Self {
         let tls = files(config).map(|files| [files.certificate, files.key]);
         Self {
             config: path.and_then(mark),

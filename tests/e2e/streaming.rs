@@ -176,6 +176,8 @@ impl Ask {
         };
         let content = site.blobs[blob].content.as_slice();
         match self.range {
+            // Only what is read has ranges.
+            _ if self.is_head => (200, content),
             None => (200, content),
             Some((first, _)) if first >= content.len() => (416, b""),
             Some((first, None)) => (206, &content[first..]),

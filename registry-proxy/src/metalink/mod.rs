@@ -77,7 +77,7 @@ impl Document<'_> {
 }
 
 /// Room for one piece hash in a document.
-const HASH_TEXT: usize = 88;
+const HASH_TEXT: usize = 100;
 
 /// Most pieces listed, which keeps a document below a MiB: what parsers take.
 const MAX_PIECES: u64 = (1 << 20) / HASH_TEXT as u64 - 512;

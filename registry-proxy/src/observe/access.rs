@@ -66,10 +66,11 @@ impl Log {
     }
 }
 
-/// The beginning of a path. hyper has refused what is no URI, so no control characters are left in it.
-fn shortened(path: &str) -> &str {
-    match path.char_indices().nth(MAX_PATH) {
-        Some((end, _)) => &path[..end],
-        None => path,
-    }
+/// The beginning of a path. Beyond ASCII it may have anything that moves what a terminal shows.
+fn shortened(path: &str) -> impl std::fmt::Display + '_ {
+    let end = path
+        .char_indices()
+        .nth(MAX_PATH)
+        .map_or(path.len(), |(end, _)| end);
+    path[..end].escape_debug()
 }

@@ -20,6 +20,9 @@ use crate::snapshot::Snapshot;
 /// The media type of the page.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What stands for all private mirrors; no name has parentheses.
+const PRIVATE: &str = "(private)";
+
 /// The page.
 #[derive(Debug)]
 pub struct Metrics {
@@ -193,11 +196,17 @@ impl Collector for State {
             MetricType::Counter,
         )?;
         let hosts = snapshot.network.hosts().iter();
+        let mut private = 0;
         for (host, count) in hosts.zip(snapshot.redirects.counts()) {
+            if host.is_private() {
+                private += count;
+                continue;
+            }
             let labels = [("mirror", host.name.as_str())];
             counter(redirects.encode_family(&labels)?, count)?;
         }
-        Ok(())
+        // The page is for everybody, the names of private mirrors are not.
+        counter(redirects.encode_family(&[("mirror", PRIVATE)])?, private)
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Kind {
     Blob,
     /// The referrers of a manifest.
     Referrers,
+    /// To which mirrors a client would be sent.
+    MirrorList,
     /// Something under `/v2/` that is no endpoint.
     Other,
     /// A file of the tree, as a mirror has it.
@@ -50,7 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Base,
         Self::Catalog,
         Self::Tags,
@@ -58,6 +60,7 @@ impl Kind {
         Self::Manifest,
         Self::Blob,
         Self::Referrers,
+        Self::MirrorList,
         Self::Other,
         Self::Tree,
         Self::Page,
@@ -73,6 +76,7 @@ impl Kind {
             Self::Manifest => "manifest",
             Self::Blob => "blob",
             Self::Referrers => "referrers",
+            Self::MirrorList => "mirrorlist",
             Self::Other => "other",
             Self::Tree => "tree",
             Self::Page => "page",

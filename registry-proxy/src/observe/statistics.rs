@@ -17,6 +17,8 @@ use oci_mirror::reference::RepoName;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -36,6 +38,9 @@ const MAX_ROWS: usize = 100_000;
 
 /// How long the command may take.
 const COMMAND_TIME: Duration = Duration::from_secs(60);
+
+/// How long all of it may take once the front end has stopped: less than service managers wait.
+const LAST_TIME: Duration = Duration::from_secs(8);
 
 /// Where statistics go, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +177,9 @@ impl Sender {
 impl Collector {
     /// Adds up and reports until `shutdown`, and once more then.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut due = tokio::time::Instant::now() + self.sink.interval;
+        let mut due = Instant::now() + self.sink.interval;
+        // One at a time. What comes meanwhile is added up, and waits for the next.
+        let mut delivery = JoinSet::new();
         loop {
             let last = tokio::select! {
                 () = shutdown.cancelled() => true,
@@ -182,53 +189,66 @@ impl Collector {
             while let Ok(record) = self.records.try_recv() {
                 self.report.add(record);
             }
-            if last || tokio::time::Instant::now() >= due {
-                due += self.sink.interval;
-                self.hand_over().await;
-            }
             if last {
+                let ending = async {
+                    while delivery.join_next().await.is_some() {}
+                    deliver(self.sink.clone(), self.take()).await;
+                };
+                if timeout(LAST_TIME, ending).await.is_err() {
+                    warn!("the last statistics were not taken in time");
+                }
                 return;
+            }
+            while delivery.try_join_next().is_some() {}
+            if delivery.is_empty() && Instant::now() >= due {
+                due = Instant::now() + self.sink.interval;
+                delivery.spawn(deliver(self.sink.clone(), self.take()));
             }
         }
     }
 
-    async fn hand_over(&mut self) {
+    /// The report so far; the next begins.
+    fn take(&mut self) -> Report {
         let now = Timestamp::now();
-        let mut report = std::mem::replace(&mut self.report, Report::beginning(now));
-        report.until = now;
-        report.dropped = self.dropped.swap(0, Relaxed);
-        let mut line = match serde_json::to_vec(&report) {
-            Ok(line) => line,
-            Err(error) => {
-                warn!(%error, "cannot write the statistics of this interval");
-                return;
-            }
-        };
-        line.push(b'\n');
-        if let Some(path) = self.sink.file.clone() {
-            let bytes = line.clone();
-            let append = move || {
-                let mut file = std::fs::OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&path)?;
-                file.write_all(&bytes)
-            };
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(append).await {
-                warn!(%error, "cannot append to the file of statistics");
-            }
+        let report = std::mem::replace(&mut self.report, Report::beginning(now));
+        Report {
+            until: now,
+            dropped: self.dropped.swap(0, Relaxed),
+            ..report
         }
-        if let [program, arguments @ ..] = &self.sink.command[..] {
-            let run = tell(program, arguments, &line);
-            match tokio::time::timeout(COMMAND_TIME, run).await {
-                Ok(Ok(status)) if status.success() => {}
-                Ok(Ok(status)) => warn!(%status, program, "the command for statistics failed"),
-                Ok(Err(error)) => warn!(%error, program, "cannot run the command for statistics"),
-                Err(_) => warn!(
-                    program,
-                    "the command for statistics took too long; it was ended"
-                ),
-            }
+    }
+}
+
+/// Hands a report to whoever is to have it.
+async fn deliver(sink: Sink, report: Report) {
+    let mut line = match serde_json::to_vec(&report) {
+        Ok(line) => line,
+        Err(error) => {
+            warn!(%error, "cannot write the statistics of this interval");
+            return;
+        }
+    };
+    line.push(b'\n');
+    if let Some(path) = sink.file {
+        let bytes = line.clone();
+        let append = move || {
+            let mut options = std::fs::OpenOptions::new();
+            options.create(true).append(true);
+            options.open(&path)?.write_all(&bytes)
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(append).await {
+            warn!(%error, "cannot append to the file of statistics");
+        }
+    }
+    if let [program, arguments @ ..] = &sink.command[..] {
+        match timeout(COMMAND_TIME, tell(program, arguments, &line)).await {
+            Ok(Ok(status)) if status.success() => {}
+            Ok(Ok(status)) => warn!(%status, program, "the command for statistics failed"),
+            Ok(Err(error)) => warn!(%error, program, "cannot run the command for statistics"),
+            Err(_) => warn!(
+                program,
+                "the command for statistics took too long; it was ended"
+            ),
         }
     }
 }

@@ -287,12 +287,14 @@ impl Watcher {
             let pieces = known
                 .filter(|known| Arc::ptr_eq(&known.catalog, &catalog))
                 .map(|known| Arc::clone(&known.pieces));
+            // What could not be taken up makes nothing younger.
+            let kept = known.filter(|_| torn.is_some()).map(|known| known.loaded);
             let loaded = Loaded {
                 problem: torn.or(mirrors.problem.map(Error::Database)),
                 read: mirrors.version,
                 snapshot: Snapshot {
                     redirects: Redirects::following(&mirrors.network, counted),
-                    loaded: Timestamp::now(),
+                    loaded: kept.unwrap_or_else(Timestamp::now),
                     pieces: pieces.unwrap_or_default(),
                     tree,
                     catalog,

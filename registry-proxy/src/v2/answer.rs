@@ -12,8 +12,8 @@ use crate::presence::HostPosition;
 pub struct Answer {
     /// What the client gets.
     pub response: Response<Body>,
-    /// What was asked for.
-    pub kind: Kind,
+    /// What was asked for, if it is not what the path says.
+    pub kind: Option<Kind>,
     /// The repository it was asked of.
     pub repository: Option<RepoName>,
     /// The mirror the client was sent to, and for how many bytes.
@@ -29,11 +29,19 @@ impl Answer {
     pub fn new(response: Response<Body>) -> Self {
         Self {
             response,
-            kind: Kind::Other,
+            kind: None,
             repository: None,
             mirror: None,
             is_metalink: false,
             from_tree: 0,
+        }
+    }
+
+    /// An answer to something else than the path says.
+    pub fn of(kind: Kind, response: Response<Body>) -> Self {
+        Self {
+            kind: Some(kind),
+            ..Self::new(response)
         }
     }
 

@@ -10,8 +10,9 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
-use oci_mirror::http::conditions::{self, Validators};
+use oci_mirror::http::conditions;
 use oci_mirror::http::files::Opened;
+use oci_mirror::range::Selection;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::Blob;
@@ -23,6 +24,7 @@ use super::mirrorlist;
 use super::request::Request;
 use crate::metalink::fields::Redirect::{No, ToFirst};
 use crate::metalink::{self, fields};
+use crate::observe::Kind;
 use crate::presence::HostPosition;
 use crate::snapshot::Snapshot;
 
@@ -58,25 +60,26 @@ pub async fn respond(
     };
     if mirrorlist::is_asked_for(request) {
         let list = mirrorlist::respond(&subject, id, request, snapshot)?;
-        return Ok(Answer::new(list));
+        return Ok(Answer::of(Kind::MirrorList, list));
     }
     if let Some(version) = request.metalink() {
         return metalink::respond(version, &subject, request, snapshot).await;
     }
 
-    let mut sent_from_here = false;
+    let (mut sent_from_here, mut wanted) = (false, blob.size);
     if request.is_conditional() {
         let etag = value(&format!("\"{digest}\""))?;
-        match Validators::of(etag.clone()).precondition(request.headers) {
-            None => {}
-            Some(StatusCode::NOT_MODIFIED) => {
-                return Ok(finish(Reply::Unchanged, &[], &subject, request, snapshot));
-            }
-            Some(_) => return Err(Error::OtherContent),
+        if request.knows(&etag)? {
+            return Ok(finish(Reply::Unchanged, &[], &subject, request, snapshot));
         }
         // Not every mirror answers several ranges at once, and podman bears no other answer.
         let ranges = conditions::requested_ranges(request.method, request.headers, &etag)?;
-        sent_from_here = ranges.is_some_and(|ranges| ranges.are_several());
+        match ranges.map(|ranges| ranges.select(blob.size)) {
+            None | Some(Selection::Whole) => {}
+            Some(Selection::Part(part)) => wanted = part.end - part.start,
+            Some(Selection::Parts(_)) => sent_from_here = true,
+            Some(Selection::Unsatisfiable) => wanted = 0,
+        }
     }
     let mirrors = snapshot.listed(name, id, request.client, fields::MAX_LINKS);
     if request.method == Method::HEAD {
@@ -84,14 +87,14 @@ pub async fn respond(
     }
     let far = !mirrors.is_empty() && blob.size >= snapshot.policy.min_size;
     let reply = if far && !sent_from_here {
-        Reply::Redirect
+        Reply::Redirect(wanted)
     } else {
         match stream(request, snapshot, blob).await {
             Ok(response) => Reply::Content(response),
             // The tree has lost it, but a mirror was seen to hold it.
             Err(error) if !mirrors.is_empty() => {
                 tracing::error!(error = &error as &dyn std::error::Error, blob = %digest, "redirecting instead");
-                Reply::Redirect
+                Reply::Redirect(wanted)
             }
             Err(error) => return Err(error),
         }
@@ -105,8 +108,8 @@ enum Reply {
     Unchanged,
     /// All but the bytes.
     Head,
-    /// The best mirror.
-    Redirect,
+    /// The best mirror, for so many bytes.
+    Redirect(u64),
     /// The bytes, or those asked for.
     Content(Response<Body>),
 }
@@ -123,9 +126,9 @@ fn finish(
     let (redirect, mut answer) = match reply {
         Reply::Unchanged => (No, Answer::new(status(StatusCode::NOT_MODIFIED))),
         Reply::Head => (No, Answer::new(status(StatusCode::OK))),
-        Reply::Redirect => {
+        Reply::Redirect(bytes) => {
             let mut answer = Answer::new(status(StatusCode::FOUND));
-            answer.mirror = mirrors.first().map(|host| (*host, subject.blob.size));
+            answer.mirror = mirrors.first().map(|host| (*host, bytes));
             (ToFirst, answer)
         }
         Reply::Content(mut response) => {

@@ -86,6 +86,12 @@ pub enum Error {
         /// The length of the blob.
         size: u64,
     },
+    /// A manifest in the tree is not what its name says.
+    #[error("the registry has a damaged copy of {0}")]
+    Damaged(Digest),
+    /// A request to read something that has a body in chunks.
+    #[error("a request to read something has no body")]
+    UnexpectedBody,
     /// The answer could not be made: a defect.
     #[error("the registry cannot make this answer")]
     Internal,
@@ -162,9 +168,11 @@ impl Error {
             } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
             Self::OtherContent => (StatusCode::PRECONDITION_FAILED, "UNSUPPORTED"),
             // The specification's codes are all there are, and it has none for these.
-            Self::TooManyRanges(_) | Self::PageSize(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
+            Self::TooManyRanges(_) | Self::PageSize(_) | Self::UnexpectedBody => {
+                (StatusCode::BAD_REQUEST, "UNSUPPORTED")
+            }
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-            Self::Tree(_) | Self::Truncated { .. } | Self::Internal => {
+            Self::Tree(_) | Self::Truncated { .. } | Self::Damaged(_) | Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN")
             }
         }

@@ -3,12 +3,14 @@
 //! No plain mirror can send the exact media type a client insists on, and a tag's answer has no
 //! digest the client could check, so a manifest is never redirected.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use http::{Method, Response, StatusCode};
+use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
 use oci_mirror::manifest;
 use oci_mirror::reference::{Reference, RepoName};
-use oci_mirror::tree::TreePath;
+use oci_mirror::tree::{Tree, TreePath};
 
 use super::CONTENT_DIGEST;
 use super::answer::Answer;
@@ -17,6 +19,7 @@ use super::fields::Fields;
 use super::mirrorlist;
 use super::request::Request;
 use crate::metalink;
+use crate::observe::Kind;
 use crate::snapshot::Snapshot;
 
 /// Answers `GET` and `HEAD /v2/<name>/manifests/<reference>`.
@@ -49,7 +52,7 @@ pub async fn respond(
     };
     if mirrorlist::is_asked_for(request) {
         let list = mirrorlist::respond(&subject, id, request, snapshot)?;
-        return Ok(Answer::new(list));
+        return Ok(Answer::of(Kind::MirrorList, list));
     }
     if let Some(version) = request.metalink() {
         return metalink::respond(version, &subject, request, snapshot).await;
@@ -59,12 +62,16 @@ pub async fn respond(
     digest.extend_from_slice(blob.digest.algorithm().name().as_bytes());
     digest.push(b':');
     blob.digest.hex().append_to(&mut digest);
+    let known = request.is_conditional() && {
+        let etag = [&b"\""[..], &digest, b"\""].concat();
+        request.knows(&HeaderValue::try_from(etag).map_err(|_| Error::Internal)?)?
+    };
     let mut response = Response::new(Body::empty());
     let mut fields = Fields::new(response.headers_mut(), 6);
     fields.fixed(VARY, "Accept");
     fields.add(CONTENT_DIGEST, &[&digest]);
     fields.add(ETAG, &[b"\"", &digest, b"\""]);
-    if request.matches(&blob.digest) {
+    if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(Answer::new(response));
     }
@@ -75,15 +82,26 @@ pub async fn respond(
         let bytes = match &entry.bytes {
             Some(bytes) => bytes.clone(),
             None => {
-                let (tree, path) = (snapshot.tree.clone(), TreePath::Blob(blob.digest));
-                let read = move || tree.read(&path, manifest::MAX_BYTES);
+                let (tree, digest) = (snapshot.tree.clone(), blob.digest);
+                let read = move || sound(&tree, &digest);
                 let read = tokio::task::spawn_blocking(read)
                     .await
                     .map_err(|_| Error::Internal)?;
-                read.map_err(Error::Tree)?
+                read?
             }
         };
         *response.body_mut() = bytes.into();
     }
     Ok(Answer::from_tree(response))
+}
+
+/// The bytes of a manifest, which a client by tag cannot check: so they are checked here.
+fn sound(tree: &Tree, digest: &Digest) -> Result<Bytes, Error> {
+    let path = TreePath::Blob(*digest);
+    let bytes = tree.read(&path, manifest::MAX_BYTES).map_err(Error::Tree)?;
+    if digest.algorithm().digest(&bytes) == *digest {
+        Ok(bytes)
+    } else {
+        Err(Error::Damaged(*digest))
+    }
 }

@@ -23,7 +23,9 @@ pub use answer::Answer;
 pub use error::Error;
 pub use request::Request;
 
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{
+    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::{Method, Response, StatusCode};
 use oci_mirror::http::Body;
 
@@ -93,7 +95,7 @@ async fn answer(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answer {
     };
     let answer = answered.unwrap_or_else(|error| Answer::new(error.into_response()));
     Answer {
-        kind,
+        kind: answer.kind.or(Some(kind)),
         repository,
         ..answer
     }
@@ -103,6 +105,9 @@ fn route(request: &Request<'_>) -> Result<Route, Error> {
     // Before the path is looked at: pushing has paths of its own, and none of them is served.
     if request.method != Method::GET && request.method != Method::HEAD {
         return Err(Error::Unsupported);
+    }
+    if request.headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Error::UnexpectedBody);
     }
     Route::parse(&request.path()?)
 }

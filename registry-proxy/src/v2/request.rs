@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, HeaderMap, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
-use http::{Method, Uri};
+use http::header::{
+    ACCEPT, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
+};
+use http::{Method, StatusCode, Uri};
 use oci_mirror::accept::{self, MetalinkVersion};
-use oci_mirror::digest::Digest;
-use oci_mirror::http::conditions::matches_etag;
+use oci_mirror::http::conditions::Validators;
 
 use super::error::Error;
 use crate::base_url::PublicUrl;
@@ -42,11 +43,13 @@ impl<'a> Request<'a> {
             .map(|(_, value)| value.into_owned())
     }
 
-    /// Whether the client has the content with this digest already, by `If-None-Match`.
-    pub fn matches(&self, digest: &Digest) -> bool {
-        let etag = || http::HeaderValue::try_from(format!("\"{digest}\""));
-        self.headers.contains_key(IF_NONE_MATCH)
-            && etag().is_ok_and(|etag| matches_etag(self.headers, &etag))
+    /// Whether the client has the content with this entity tag already; an error if it wants other content.
+    pub fn knows(&self, etag: &HeaderValue) -> Result<bool, Error> {
+        match Validators::of(etag.clone()).precondition(self.headers) {
+            None => Ok(false),
+            Some(StatusCode::NOT_MODIFIED) => Ok(true),
+            Some(_) => Err(Error::OtherContent),
+        }
     }
 
     /// Whether a condition or a range is among the fields, so that they are worth reading.

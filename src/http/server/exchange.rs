@@ -35,6 +35,8 @@ pub struct Exchanges {
     multiplexed: AtomicBool,
     /// Whether the next request has been waited for long enough.
     idled: AtomicBool,
+    /// Bytes of bodies handed over.
+    carried: AtomicU64,
 }
 
 /// Whose turn it is on a connection.
@@ -67,6 +69,7 @@ impl Exchanges {
             last_end: AtomicU64::new(0),
             multiplexed: AtomicBool::new(false),
             idled: AtomicBool::new(false),
+            carried: AtomicU64::new(0),
         }
     }
 
@@ -85,7 +88,7 @@ impl Exchanges {
 
     /// Whose turn it is.
     pub fn turn(&self) -> Turn {
-        if self.open.load(Ordering::Relaxed) > 0 {
+        if self.open.load(Ordering::Acquire) > 0 {
             return if self.is_multiplexed() && self.ours.load(Ordering::Relaxed) == 0 {
                 Turn::Theirs
             } else {
@@ -99,6 +102,11 @@ impl Exchanges {
                 Turn::Next(self.epoch + since, ended)
             }
         }
+    }
+
+    /// How many bytes of bodies were handed over so far.
+    pub fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
     }
 
     /// Notes that the next request has been waited for long enough.
@@ -171,6 +179,12 @@ impl http_body::Body for Carried {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         self.exchange.pass(polled.is_pending());
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let carried = &self.exchange.of.carried;
+            carried.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
         polled
     }
 

@@ -44,9 +44,9 @@ impl Pace {
         self.since.is_some()
     }
 
-    pub(super) fn took(&mut self, bytes: usize) {
+    pub(super) fn took(&mut self, bytes: u64) {
         if self.is_waiting() || !self.waited.is_zero() {
-            self.taken += bytes as u64;
+            self.taken += bytes;
         }
     }
 

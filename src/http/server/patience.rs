@@ -46,6 +46,8 @@ pub struct Patient<S> {
     blocked: bool,
     /// When a write last found room again: until then a client is not idle but behind.
     unblocked: Instant,
+    /// Bytes of bodies that have been counted.
+    seen: u64,
     /// When the idle connection was told to end.
     ending: Option<Instant>,
     /// Never later than the next moment something may be due.
@@ -64,6 +66,7 @@ impl<S> Patient<S> {
             head: None,
             pace: Pace::new(patience.stall, patience.rate),
             blocked: false,
+            seen: 0,
             unblocked: began,
             ending: None,
             clock: Box::pin(tokio::time::sleep_until(began + patience.head)),
@@ -78,9 +81,21 @@ impl<S> Patient<S> {
     ) -> Poll<io::Result<usize>> {
         let sent = write(&mut self.stream, context);
         if let Poll::Ready(Ok(count)) = &sent {
-            self.pace.took(*count);
+            let taken = if self.exchanges.is_multiplexed() {
+                self.carried()
+            } else {
+                *count as u64
+            };
+            self.pace.took(taken);
         }
         self.watch(context, sent)
+    }
+
+    /// How much of bodies went on since the last time. On HTTP/2 only that counts: a client could have
+    /// itself sent other frames for ever, and take nothing of what it asked for.
+    fn carried(&mut self) -> u64 {
+        let carried = self.exchanges.carried();
+        carried - std::mem::replace(&mut self.seen, carried)
     }
 
     /// Notes whether a write got anywhere; an error once the client has taken too little for too long.

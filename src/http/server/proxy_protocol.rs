@@ -51,7 +51,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Header, Error
 /// use oci_mirror::http::server::proxy_protocol::{Progress, parse};
 /// let Ok(Progress::Done(header)) = parse(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n") else { panic!() };
 /// assert_eq!(header.source, "192.0.2.7:4711".parse().ok());
-/// assert_eq!(parse(b"PROXY TCP4 19"), Ok(Progress::More(1)));
+/// assert_eq!(parse(b"PROXY TCP4 19"), Ok(Progress::More(2)));
 /// assert!(parse(b"GET / HTTP/1.1\r\n").is_err());
 /// ```
 pub fn parse(bytes: &[u8]) -> Result<Progress, Malformed> {

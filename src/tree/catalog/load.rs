@@ -6,7 +6,7 @@
 //! repository reaches. That walk alone decides what is complete and what is damaged: where the step
 //! before it was of no help, it reads for itself.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -116,6 +116,7 @@ impl<'a> Loader<'a> {
             blobs: self.blobs,
             repositories,
             manifest_bytes: self.budget.kept(),
+            damaged: BTreeSet::new(),
         };
         catalog.retire_unused();
         Ok((catalog, self.damage))

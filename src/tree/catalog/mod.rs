@@ -19,7 +19,7 @@ mod share;
 mod tests;
 mod unused;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -48,6 +48,8 @@ pub struct Catalog {
     blobs: Blobs,
     repositories: BTreeMap<RepoName, Held>,
     manifest_bytes: u64,
+    /// Repositories of which something could not be read.
+    damaged: BTreeSet<RepoName>,
 }
 
 /// A repository, shared by all catalogs in which it is the same.
@@ -62,12 +64,17 @@ impl Catalog {
     /// Reads the tree, taking over from `previous` all that is the same.
     ///
     /// Fails if a tag points at a manifest that is missing or damaged: a catalog is either right or
-    /// not made at all, and the caller keeps the previous one.
+    /// not made at all, and the caller keeps the previous one. Where that was [salvaged](Self::salvage),
+    /// the damage of then is no reason to stay with it: what is left out stays left out.
     pub fn load(tree: &Tree, previous: Option<&Self>) -> Result<Self, Error> {
-        let (catalog, damage) = Loader::new(tree, previous, MANIFEST_BUDGET).load()?;
-        match damage.into_iter().next() {
+        let (mut catalog, damage) = Loader::new(tree, previous, MANIFEST_BUDGET).load()?;
+        catalog.damaged = damage.iter().map(|(name, _)| name.clone()).collect();
+        let is_known =
+            |name: &RepoName| previous.is_some_and(|previous| previous.damaged.contains(name));
+        match damage.into_iter().find(|(name, _)| !is_known(name)) {
             Some((_, error)) => Err(error),
-            None => catalog.complete(tree),
+            None if catalog.damaged.is_empty() => catalog.complete(tree),
+            None => Ok(catalog),
         }
     }
 
@@ -76,7 +83,8 @@ impl Catalog {
     /// For a server that has no earlier catalog to keep: one damaged manifest must not take every
     /// other image down with it.
     pub fn salvage(tree: &Tree) -> Result<(Self, Vec<(RepoName, Error)>), Error> {
-        let (catalog, damage) = Loader::new(tree, None, MANIFEST_BUDGET).load()?;
+        let (mut catalog, damage) = Loader::new(tree, None, MANIFEST_BUDGET).load()?;
+        catalog.damaged = damage.iter().map(|(name, _)| name.clone()).collect();
         let catalog = if damage.is_empty() {
             catalog.complete(tree)?
         } else {

@@ -161,6 +161,16 @@ fn one_damaged_manifest_costs_only_its_tag() {
         .map(|(tag, _)| tag.as_str())
         .collect();
     assert_eq!((tags, damage.len()), (vec!["2"], 1));
+
+    // What comes later is taken up all the same, unless it is damaged as well.
+    publish(&writer, "b", "1", b"three");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let later = Catalog::load(writer.tree(), Some(&catalog)).unwrap();
+    assert!(later.repository(&"b".parse().unwrap()).is_some());
+    let worse = publish(&writer, "c", "1", b"four");
+    writer.finish(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    std::fs::write(TreePath::Blob(worse.digest).under(dir.path()), "nonsense").unwrap();
+    assert!(Catalog::load(writer.tree(), Some(&later)).is_err());
 }
 
 #[test]
