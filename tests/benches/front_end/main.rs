@@ -15,6 +15,7 @@ mod requests;
 mod table;
 mod tree;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -22,7 +23,7 @@ use anyhow::Context as _;
 use load::Measured;
 use peer::Peer;
 use requests::Pool;
-use table::Row;
+use table::{Row, Table};
 use tree::Shape;
 
 /// A million blobs, 300 mirrors.
@@ -71,116 +72,69 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let metalinks = Pool::metalinks(&shape)?;
     let manifests = Pool::manifests(&shape)?;
     let few = Pool::redirects(&SMALL, "302")?;
+    let file = Pool::same("/2k", "200")?;
+    let base = Pool::same("/v2/", "200")?;
     eprintln!("starting servers");
     let front = Peer::start(&["front-end", &large.display().to_string()])?;
     let little = Peer::start(&["front-end", &small.display().to_string()])?;
-    let redirect = Peer::start(&["fixed-redirect"])?;
+    let fixed = Peer::start(&["fixed-redirect"])?;
     let body = Peer::start(&["fixed-body"])?;
     let nginx = Peer::nginx()?;
     let timed = Peer::start(&["timed-redirect"])?;
     let per_core = Peer::start(&["redirect-per-core"])?;
 
-    let file = Pool::same("/2k", "200")?;
-    let base = Pool::same("/v2/", "200")?;
-    let mut best: Vec<Option<Measured>> = vec![None; 13];
+    let cells: [(&Peer, &Pool, usize); 13] = [
+        (&front, &redirects, 64),
+        (&fixed, &redirects, 64),
+        (&front, &metalinks, 64),
+        (&body, &metalinks, 64),
+        (&front, &manifests, 64),
+        (&nginx, &file, 64),
+        (&little, &few, 64),
+        (&front, &redirects, 512),
+        (&fixed, &redirects, 512),
+        (&timed, &redirects, 64),
+        (&per_core, &redirects, 64),
+        (&per_core, &redirects, 512),
+        (&front, &base, 64),
+    ];
+    let mut best: [Option<Measured>; 13] = [None; 13];
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
-        let cells: [(&Peer, &Pool, usize); 13] = [
-            (&front, &redirects, 64),
-            (&redirect, &redirects, 64),
-            (&front, &metalinks, 64),
-            (&body, &metalinks.expecting("200"), 64),
-            (&front, &manifests, 64),
-            (&nginx, &file, 64),
-            (&little, &few, 64),
-            (&front, &redirects, 512),
-            (&redirect, &redirects, 512),
-            (&timed, &redirects, 64),
-            (&per_core, &redirects, 64),
-            (&per_core, &redirects, 512),
-            (&front, &base, 64),
-        ];
         for (slot, (peer, pool, connections)) in best.iter_mut().zip(cells) {
             let found = load::measure(peer, pool, connections, requests)?;
             *slot = Some(slot.map_or(found, |known| known.best(found)));
         }
     }
     let best: Vec<Measured> = best.into_iter().flatten().collect();
-    let [
-        redirect,
-        fixed,
-        metalink,
-        body,
-        manifest,
-        nginx,
-        few,
-        crowd,
-        fixed_crowd,
-        timed,
-        split,
-        split_crowd,
-        nothing,
-    ] = best[..]
-    else {
-        anyhow::bail!("not everything was measured");
-    };
-    table::print(&[
-        Row::cpu("302 to a mirror", redirect, "hyper, one 302", fixed, 1.25),
-        Row::cpu(
-            "metalink 4 of 4 KB",
-            metalink,
-            "hyper, one body of 3 KB",
-            body,
-            1.5,
-        ),
-        Row::cpu("manifest", manifest, "nginx, a file of 2 KB", nginx, 1.0),
-        Row::cpu(
-            "302, 1M blobs x 300 mirrors",
-            redirect,
-            "302, 1k x 10",
-            few,
-            1.3,
-        ),
-        Row::p99(
-            "302, 64 connections",
-            redirect,
-            "hyper, one 302",
-            fixed,
-            2.0,
-        ),
-        Row::p99(
-            "302, 512 connections",
-            crowd,
-            "hyper, one 302",
-            fixed_crowd,
-            2.0,
-        ),
-    ]);
-    println!("\nNo goals, but what the shape of a server costs:\n");
-    table::print(&[
-        Row::cpu("front end, GET /v2/", nothing, "hyper, one 302", fixed, 1.0),
-        Row::cpu(
-            "hyper, a timer for each head",
-            timed,
-            "hyper, none",
-            fixed,
-            1.0,
-        ),
-        Row::cpu(
-            "hyper, a runtime per core",
-            split,
-            "hyper, one runtime",
-            fixed,
-            1.0,
-        ),
-        Row::p99(
-            "hyper, a runtime per core, 512",
-            split_crowd,
-            "hyper, one runtime",
-            fixed_crowd,
-            1.0,
-        ),
-    ]);
-    println!("memory of the front end: {} MB", front.resident()? >> 20);
+    let best = best
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("RUNS=0 measures nothing"))?;
+    let mut out = std::io::stdout();
+    write!(out, "{}", report(best))?;
+    let resident = front.resident()? >> 20;
+    writeln!(out, "\nMemory of the front end: {resident} MB")?;
     Ok(())
+}
+
+/// What was measured, in the order of the cells.
+#[rustfmt::skip]
+fn report(best: [Measured; 13]) -> Table {
+    let [
+        redirect, fixed, metalink, body, manifest, nginx, few, crowd, fixed_crowd, timed, split, split_crowd, base,
+    ] = best;
+    let (minimal, one) = ("hyper, one 302", "hyper, one runtime");
+    Table(vec![
+        Row::cpu("302 to a mirror", redirect, minimal, fixed, Some(1.25)),
+        Row::cpu("metalink 4 of 4 KB", metalink, "hyper, one body of 3 KB", body, Some(1.5)),
+        Row::cpu("manifest", manifest, "nginx, a file of 2 KB", nginx, Some(1.0)),
+        Row::cpu("302, 1M blobs x 300 mirrors", redirect, "302, 1k x 10", few, Some(1.3)),
+        Row::p99("302, 64 connections", redirect, minimal, fixed, Some(2.0)),
+        Row::p99("302, 512 connections", crowd, minimal, fixed_crowd, Some(2.0)),
+        Row::cpu("`GET /v2/`, two bytes", base, minimal, fixed, None),
+        Row::cpu("hyper, a timer for each head", timed, minimal, fixed, None),
+        Row::cpu("hyper, a runtime per core", split, one, fixed, None),
+        Row::p99("the same, 64 connections", split, one, fixed, None),
+        Row::p99("the same, 512 connections", split_crowd, one, fixed_crowd, None),
+    ])
 }

@@ -27,7 +27,7 @@ pub(crate) fn network(shape: &Shape) -> anyhow::Result<Network> {
         let at = country as usize * 2;
         new.country = Some(COUNTRIES[at..at + 2].parse()?);
         new.bandwidth = Bandwidth::from_mbit(100 << (number % 8)).unwrap_or_default();
-        if number % 6 == 0 {
+        if number.is_multiple_of(6) {
             new.netblocks = vec![format!("{}.{}.0.0/16", 60 + number % 100, number % 250).parse()?];
         }
         Ok(Host::new(HostId(number), new))

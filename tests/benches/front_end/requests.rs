@@ -62,14 +62,6 @@ impl Pool {
         Self::of(status, |_| Ok((path.to_owned(), "*/*")))
     }
 
-    /// The same requests, to a server that answers otherwise.
-    pub(crate) fn expecting(&self, status: &'static str) -> Self {
-        Self {
-            status,
-            ..self.clone()
-        }
-    }
-
     fn of(
         status: &'static str,
         target: impl Fn(&mut Random) -> anyhow::Result<(String, &'static str)>,

@@ -1,5 +1,7 @@
 //! What was measured, as a table.
 
+use std::fmt;
+
 use super::load::Measured;
 
 /// One comparison.
@@ -9,7 +11,8 @@ pub(crate) struct Row {
     ours: f64,
     peer: &'static str,
     theirs: f64,
-    goal: f64,
+    /// The largest ratio that is wanted, where one is.
+    goal: Option<f64>,
 }
 
 impl Row {
@@ -19,7 +22,7 @@ impl Row {
         ours: Measured,
         peer: &'static str,
         theirs: Measured,
-        goal: f64,
+        goal: Option<f64>,
     ) -> Self {
         Self {
             what,
@@ -37,7 +40,7 @@ impl Row {
         ours: Measured,
         peer: &'static str,
         theirs: Measured,
-        goal: f64,
+        goal: Option<f64>,
     ) -> Self {
         Self {
             what,
@@ -50,21 +53,26 @@ impl Row {
     }
 }
 
-/// Prints all comparisons, in Markdown.
-pub(crate) fn print(rows: &[Row]) {
-    println!("| front end | | peer | | unit | ratio | goal | |");
-    println!("|---|---|---|---|---|---|---|---|");
-    for row in rows {
-        let ratio = row.ours / row.theirs;
-        println!(
-            "| {} | {:.2} | {} | {:.2} | {} | {ratio:.2} | {} | {} |",
-            row.what,
-            row.ours,
-            row.peer,
-            row.theirs,
-            row.unit,
-            row.goal,
-            if ratio <= row.goal { "met" } else { "missed" }
-        );
+/// All comparisons; displays as Markdown.
+pub(crate) struct Table(pub(crate) Vec<Row>);
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| front end | | peer | | unit | ratio | goal | |")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
+        for row in &self.0 {
+            let ratio = row.ours / row.theirs;
+            write!(
+                f,
+                "| {} | {:.2} | {} | {:.2} | {} | {ratio:.2} | ",
+                row.what, row.ours, row.peer, row.theirs, row.unit,
+            )?;
+            match row.goal {
+                Some(goal) if ratio <= goal => writeln!(f, "{goal} | met |")?,
+                Some(goal) => writeln!(f, "{goal} | missed |")?,
+                None => writeln!(f, "| |")?,
+            }
+        }
+        Ok(())
     }
 }

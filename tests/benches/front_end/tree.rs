@@ -101,7 +101,7 @@ impl Shape {
             let descriptor = Descriptor::new(MediaType::OCI_MANIFEST, digest, bytes.len() as u64);
             indexes[image.0 % self.repositories].push((image.tag()?, descriptor));
             for number in 0..LAYERS {
-                if (image.0 * LAYERS + number) % WITH_PIECES == 0 {
+                if (image.0 * LAYERS + number).is_multiple_of(WITH_PIECES) {
                     let hashes = [0x5a; 32 * (LAYER_SIZE >> 20) as usize];
                     place(&TreePath::Pieces(image.layer(number)), &hashes)?;
                 }
