@@ -445,3 +445,19 @@ fn librepo_reads_the_older_format_and_goes_on_to_the_next_mirror() {
     let refused = directory.path().join("refused");
     librepo::download(&format!("{}/metalink", server.url()), &refused).unwrap_err();
 }
+
+#[test]
+fn what_a_mirror_would_answer_worse_is_answered_here() {
+    let network = Network::start();
+    let (layer, _) = network.front_end.largest_layer("debian", "12");
+    let etag = format!("\"{}\"", digest_of(&layer));
+    let known = network.front_end.get(&layer, &[("if-none-match", &etag)]);
+    assert_eq!((known.status.as_u16(), known.field("etag")), (304, &*etag));
+    let other = network.front_end.get(&layer, &[("if-none-match", "\"x\"")]);
+    assert_eq!(other.status, 302);
+    // A part goes to a mirror; several parts in one answer are not every mirror's trade.
+    let part = network.front_end.get(&layer, &[("range", "bytes=0-1")]);
+    assert_eq!(part.status, 302);
+    let parts = network.front_end.get(&layer, &[("range", "bytes=0-1,4-5")]);
+    assert!(parts.status.is_success(), "{}", parts.status);
+}
