@@ -1,8 +1,8 @@
 //! Piece hashes of the blobs asked for lately, so that a metalink does not read a file each time.
 //!
 //! A table of slots, each swapped whole: readers take no lock and wait for nobody. A blob can be in a
-//! few neighbouring slots only, so nothing has to be searched and nothing grows: [`SETS`] × [`WAYS`]
-//! slots of at most [`MAX_HASHES`] hashes are 64 MiB. That a blob has no pieces is remembered too;
+//! few neighbouring slots only, so nothing has to be searched and nothing grows: 16,384
+//! slots of at most 128 hashes are 64 MiB. That a blob has no pieces is remembered too;
 //! whoever keeps a cache drops it when the tree has changed.
 
 use std::sync::Arc;
