@@ -27,7 +27,7 @@ fn each_client_sees_the_order_it_is_sent_by() {
     let front_end = &network.front_end;
     let (layer, size) = front_end.largest_layer("debian", "12");
     for (client, tier, order) in [
-        (GERMAN, "continent", ["heidelberg", "sydney"]),
+        (GERMAN, "country", ["heidelberg", "sydney"]),
         (AUSTRALIAN, "country", ["sydney", "heidelberg"]),
     ] {
         let list = listed(front_end, &layer, client);

@@ -61,7 +61,7 @@ fn requests_are_counted_by_what_came_of_them_and_redirects_by_mirror() {
         grown("registry_proxy_origin_bytes_total{kind=\"tree\"}"),
         state.body.len() as u64
     );
-    let to_mirrors: Vec<u64> = ["nginx", "apache"]
+    let to_mirrors: Vec<u64> = ["heidelberg", "sydney"]
         .iter()
         .map(|name| {
             grown(&format!(

@@ -122,7 +122,7 @@ fn by_kind(
 )]
 fn histogram(mut encoder: MetricEncoder<'_>, sums: &Sums) -> fmt::Result {
     let bounds = BOUNDS_US.map(|bound| bound as f64 / 1e6);
-    let ends = bounds.into_iter().chain([f64::MAX]);
+    let ends = bounds.into_iter().chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = ends.zip(sums.durations).collect();
     let count = sums.durations.iter().sum();
     encoder.encode_histogram::<NoLabelSet>(sums.duration.as_secs_f64(), count, &buckets, None)

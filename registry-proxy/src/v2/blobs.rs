@@ -74,11 +74,13 @@ pub async fn respond(
         }
         // Not every mirror answers several ranges at once, and podman bears no other answer.
         let ranges = conditions::requested_ranges(request.method, request.headers, &etag)?;
-        match ranges.map(|ranges| ranges.select(blob.size)) {
-            None | Some(Selection::Whole) => {}
-            Some(Selection::Part(part)) => wanted = part.end - part.start,
-            Some(Selection::Parts(_)) => sent_from_here = true,
-            Some(Selection::Unsatisfiable) => wanted = 0,
+        if let Some(ranges) = ranges {
+            sent_from_here = ranges.are_several();
+            wanted = match ranges.select(blob.size) {
+                Selection::Part(part) => part.end - part.start,
+                Selection::Unsatisfiable => 0,
+                Selection::Whole | Selection::Parts(_) => blob.size,
+            };
         }
     }
     let mirrors = snapshot.listed(name, id, request.client, fields::MAX_LINKS);
