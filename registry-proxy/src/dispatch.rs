@@ -114,13 +114,13 @@ impl Visit {
 
     /// Answers what is no request to the registry API.
     async fn page(&self, request: Request<Incoming>) -> (Kind, Response<Body>) {
-        // What passes the router comes out as a stream of unknown make: no longer as a file the kernel
-        // can send. The router also knows escapes, which no path of a tree needs.
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         if reads && request.headers().contains_key(TRANSFER_ENCODING) {
             let message = "a request to read something has no body\n";
             return (Kind::Page, files::text(StatusCode::BAD_REQUEST, message));
         }
+        // What passes the router comes out as a stream of unknown make: no longer as a file the kernel
+        // can send. The router also knows escapes, which no path of a tree needs.
         let file = request.uri().path().strip_prefix("/tree/");
         if let Some(file) = file.filter(|file| !file.contains('%')) {
             let (method, headers) = (request.method(), request.headers());

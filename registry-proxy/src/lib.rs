@@ -7,6 +7,7 @@
 //! [`systemd`] tell how it goes; [`base_url`] and [`client_address`] decide whom to believe about a request.
 
 mod by_text;
+mod file_mark;
 
 pub mod base_url;
 pub mod check;

@@ -4,7 +4,6 @@
 //! force afterwards, whole. What cannot be used leaves what there was as it is, and the log says why.
 //! Some settings hold until the program is started again; the log names them when they differ.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::file_mark::FileMark;
 use crate::geo::Geo;
 use crate::log::Log;
 use crate::server::Live;
@@ -41,7 +41,7 @@ pub struct Reloader {
 }
 
 /// What is known of a file without reading it; `None` if it cannot be found.
-type Mark = Option<(u64, u64, u64, i64, i64)>;
+type Mark = Option<FileMark>;
 
 /// What tells one state of the files from the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,22 +198,15 @@ impl Marks {
     pub fn of(path: Option<&PathBuf>, config: &Config) -> Self {
         let tls = files(config).map(|files| [files.certificate, files.key]);
         Self {
-            config: path.and_then(mark),
-            tls: tls.iter().flatten().map(mark).collect(),
-            geo: config.geoip.iter().map(mark).collect(),
+            config: path.and_then(|path| FileMark::of(path)),
+            tls: tls
+                .iter()
+                .flatten()
+                .map(|path| FileMark::of(path))
+                .collect(),
+            geo: config.geoip.iter().map(|path| FileMark::of(path)).collect(),
         }
     }
-}
-
-fn mark(path: &PathBuf) -> Mark {
-    let found = std::fs::metadata(path).ok()?;
-    Some((
-        found.dev(),
-        found.ino(),
-        found.len(),
-        found.mtime(),
-        found.mtime_nsec(),
-    ))
 }
 
 fn files(config: &Config) -> Option<oci_mirror::http::server::tls::Files> {

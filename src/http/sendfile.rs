@@ -238,22 +238,6 @@ impl Socket for UnixStream {
     }
 }
 
-impl<S: Socket + ?Sized> Socket for Box<S> {
-    fn sends_files(&self) -> bool {
-        (**self).sends_files()
-    }
-
-    fn poll_sendfile(
-        &self,
-        context: &mut Context<'_>,
-        file: &File,
-        offset: u64,
-        length: usize,
-    ) -> Poll<io::Result<usize>> {
-        (**self).poll_sendfile(context, file, offset, length)
-    }
-}
-
 /// Tries until it succeeds, fails, or the socket has to be waited for.
 fn when_writable(
     mut poll_ready: impl FnMut() -> Poll<io::Result<()>>,

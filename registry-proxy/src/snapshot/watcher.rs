@@ -3,7 +3,6 @@
 //! Everything that reads, and the end of a snapshot that is no longer used, happens on threads that may
 //! block: a request in flight waits for none of it.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use super::mirrors::{Mirrors, Source, Version};
 use super::{Settings, Snapshot};
 use crate::config::Config;
 use crate::db::{self, Database};
+use crate::file_mark::FileMark;
 use crate::geo::{self, Geo};
 use crate::observe::Redirects;
 
@@ -105,9 +105,6 @@ struct Loaded {
     /// Why part of it is what was known before.
     problem: Option<Error>,
 }
-
-/// Device, inode, length and time of a file: a file replaced by rename differs in one of them.
-type FileMark = (u64, u64, u64, i64, i64);
 
 impl Watcher {
     /// Opens what the configuration names; only what can never come right later is an error.
@@ -372,9 +369,9 @@ fn first_catalog(tree: &Tree) -> Result<Catalog, reader::Error> {
 
 /// The marks of the files, and the database opened if its file is there and is still the same.
 fn look(tree: &Path, path: &Path, open: Connection) -> (Seen, Connection) {
-    let state = mark(&TreePath::State.under(tree));
+    let state = FileMark::of(&TreePath::State.under(tree));
     let mut number = open.number;
-    let file = mark(path).map(|(device, inode, ..)| (device, inode));
+    let file = FileMark::of(path).map(|mark| mark.identity());
     let found = match (file, open.source) {
         (None, Source::Absent) => Ok((Source::Absent, None)),
         // One that is being replaced, or was removed by mistake.
@@ -410,17 +407,6 @@ fn look(tree: &Path, path: &Path, open: Connection) -> (Seen, Connection) {
         version,
     };
     (seen, Connection { source, number })
-}
-
-fn mark(path: &Path) -> Option<FileMark> {
-    let found = std::fs::metadata(path).ok()?;
-    Some((
-        found.dev(),
-        found.ino(),
-        found.len(),
-        found.mtime(),
-        found.mtime_nsec(),
-    ))
 }
 
 /// Why there is no snapshot.
