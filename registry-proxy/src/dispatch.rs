@@ -1,10 +1,13 @@
 //! What happens to each request: who asks, under which URL, and which part of the program answers.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use futures_util::future::{BoxFuture, Either, FutureExt as _};
 use http::header::{CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -19,7 +22,7 @@ use crate::base_url::{Forwarding, PublicUrl, Scheme};
 use crate::client_address::TrustedProxies;
 use crate::observe::{Event, Kind, Observer, Outcome};
 use crate::snapshot::Snapshot;
-use crate::v2;
+use crate::v2::{self, fields};
 use crate::web;
 
 /// What every request sees.
@@ -46,10 +49,7 @@ impl Shared {
                 pages: pages.clone(),
                 connection,
             });
-            service_fn(move |request| {
-                let visit = Arc::clone(&visit);
-                async move { Ok::<_, Infallible>(visit.respond(request).await) }
-            })
+            service_fn(move |request| visit.respond(request))
         };
         server.run(service, shutdown).await;
     }
@@ -63,28 +63,68 @@ struct Visit {
     connection: Connection,
 }
 
+/// An answer that is there, or that somebody has to wait for.
+///
+/// Most are there at once: nothing has to be kept, and moved about, for the time of waiting.
+type Responding = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
+
+type Answered = Result<Response<Body>, Infallible>;
+
 impl Visit {
     /// Answers one request.
     ///
     /// No client of a registry sends a body in chunks to read something. One that gives a length as well
     /// wants a proxy before us and us to disagree about where the request ends, and hyper has taken the
     /// length away by now: so nothing that follows chunks is looked at.
-    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+    fn respond(self: &Arc<Self>, request: Request<Incoming>) -> Responding {
         let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-        let mut response = self.answer(request).await;
-        if is_chunked {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
+        let path = request.uri().path();
+        let responding = if path == "/v2" || path.starts_with("/v2/") {
+            let (head, _body) = request.into_parts();
+            self.api(head)
+        } else {
+            let visit = Arc::clone(self);
+            Either::Right(async move { Ok(visit.other(request).await) }.boxed())
+        };
+        if !is_chunked {
+            return responding;
         }
-        response
+        let closing = responding.map(|response| {
+            response.map(|mut response| {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+                response
+            })
+        });
+        Either::Right(closing.boxed())
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let path = request.uri().path();
-        if path == "/v2" || path.starts_with("/v2/") {
-            let (head, _body) = request.into_parts();
-            return self.v2(&head).await;
-        }
+    /// Answers a request to the registry API: at once, unless the disk has to be waited for.
+    fn api(self: &Arc<Self>, head: http::request::Parts) -> Responding {
+        let began = self.shared.observer.begin();
+        // One snapshot answers the whole request, whatever is swapped in meanwhile.
+        let snapshot = self.shared.snapshot.load();
+        let want = match self.v2(&head, began, snapshot.as_deref(), None) {
+            Ok(response) => {
+                fields::recycle(head.headers);
+                return Either::Left(ready(Ok(response)));
+            }
+            Err(want) => want,
+        };
+        let (visit, snapshot) = (Arc::clone(self), Guard::into_inner(snapshot));
+        let reading = async move {
+            let found = match &snapshot {
+                Some(snapshot) => Some(want.read(snapshot).await),
+                None => None,
+            };
+            let response = visit.v2(&head, began, snapshot.as_deref(), found);
+            Ok(response.unwrap_or_else(|_| v2::Error::Internal.into_response()))
+        };
+        Either::Right(reading.boxed())
+    }
+
+    /// Answers what is no request to the registry API.
+    async fn other(&self, request: Request<Incoming>) -> Response<Body> {
         let began = self.shared.observer.begin();
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let snapshot = self.shared.snapshot.load_full();
@@ -112,7 +152,6 @@ impl Visit {
         response
     }
 
-    /// Answers what is no request to the registry API.
     async fn page(&self, request: Request<Incoming>) -> (Kind, Response<Body>) {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         if reads && request.headers().contains_key(TRANSFER_ENCODING) {
@@ -162,13 +201,15 @@ impl Visit {
         }
     }
 
-    /// Answers a request to the registry API.
-    async fn v2(&self, head: &http::request::Parts) -> Response<Body> {
+    /// Answers a request to the registry API with what was found on the disk, or says what is wanted.
+    fn v2(
+        &self,
+        head: &http::request::Parts,
+        began: Instant,
+        snapshot: Option<&Snapshot>,
+        found: Option<v2::Found>,
+    ) -> Result<Response<Body>, v2::Want> {
         let shared = &self.shared;
-        let began = shared.observer.begin();
-        // One snapshot answers the whole request, whatever is swapped in meanwhile.
-        let snapshot = shared.snapshot.load();
-        let snapshot = snapshot.as_deref();
         let (forwarding, client) = self.asker(snapshot, &head.headers);
         let scheme = if self.connection.encrypted {
             Scheme::Https
@@ -189,7 +230,7 @@ impl Visit {
             client,
             public: &public,
         };
-        let answer = v2::respond(&request, snapshot).await;
+        let answer = v2::respond(&request, snapshot, found)?;
         let status = answer.response.status();
         let event = Event {
             kind: answer.kind.unwrap_or(Kind::Other),
@@ -209,6 +250,6 @@ impl Visit {
             duration: began.elapsed(),
         };
         shared.observer.request(&event, snapshot);
-        answer.response
+        Ok(answer.response)
     }
 }

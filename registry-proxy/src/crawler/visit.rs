@@ -235,7 +235,6 @@ fn carried(host: &Host, catalog: &Catalog) -> Vec<BlobId> {
         .filter(|(name, _)| host.carries(name));
     let mut blobs: Vec<BlobId> = repositories
         .flat_map(|(_, repository)| repository.members())
-        .copied()
         .collect();
     blobs.sort_unstable();
     blobs.dedup();

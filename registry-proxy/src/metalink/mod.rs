@@ -24,15 +24,16 @@ use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
-use oci_mirror::tree::catalog::Blob;
+use oci_mirror::tree::catalog::{Blob, BlobId};
 use oci_mirror::tree::pieces::{Pieces, count_for};
 
 use crate::base_url::PublicUrl;
 use crate::geo::CountryCode;
 use crate::snapshot::{MAX_MIRRORS, Snapshot};
+use crate::v2::Request;
 use crate::v2::answer::Answer;
+use crate::v2::disk::{Found, Halt, Want};
 use crate::v2::fields::Fields;
-use crate::v2::{Error, Request};
 
 /// What produced the document, in its `generator`.
 pub const GENERATOR: &str = concat!("registry-proxy/", env!("CARGO_PKG_VERSION"));
@@ -92,6 +93,8 @@ pub fn file_name(digest: &Digest) -> String {
 pub struct Subject<'a> {
     /// The repository.
     pub name: &'a RepoName,
+    /// The number of the blob.
+    pub id: BlobId,
     /// The blob, or the manifest as one.
     pub blob: &'a Blob,
     /// `blobs` or `manifests`.
@@ -116,24 +119,22 @@ impl Subject<'_> {
 /// Answers with a metalink of the given version.
 ///
 /// The origin's own copy stands last, so the document is useful even where no mirror qualifies.
-pub async fn respond(
+pub fn respond(
     version: MetalinkVersion,
     subject: &Subject<'_>,
     request: &Request<'_>,
     snapshot: &Snapshot,
-) -> Result<Answer, Error> {
+    found: Option<Found>,
+) -> Result<Answer, Halt> {
     let blob = subject.blob;
-    let mut resources = match snapshot.catalog.id(&blob.digest) {
-        Some(id) => snapshot.mirrors(subject.name, id, request.client),
-        None => Vec::with_capacity(1),
-    };
+    let known = pieces_of(blob, snapshot, found)?;
+    let mut resources = snapshot.mirrors(subject.name, subject.id, request.client);
     debug_assert!(resources.len() <= MAX_MIRRORS);
     resources.push(Resource {
         url: format!("{}/tree/{}", request.public, TreePath::Blob(blob.digest)),
         country: None,
         private: false,
     });
-    let known = pieces_of(blob, snapshot).await?;
     let name = file_name(&blob.digest);
     let document = Document {
         origin: subject.url(request.public),
@@ -173,23 +174,21 @@ pub async fn respond(
 }
 
 /// The pieces of a blob, as they were read before or from the tree; `None` where there cannot be any.
-async fn pieces_of(blob: &Blob, snapshot: &Snapshot) -> Result<Option<Arc<pieces::Known>>, Error> {
+fn pieces_of(
+    blob: &Blob,
+    snapshot: &Snapshot,
+    found: Option<Found>,
+) -> Result<Option<Arc<pieces::Known>>, Halt> {
     if !(1..=MAX_PIECES).contains(&count_for(blob.size)) {
         return Ok(None);
     }
-    if let Some(known) = snapshot.pieces.find(&blob.digest) {
-        return Ok(Some(known));
+    if let Some(Found::Pieces(known)) = found {
+        return Ok(known);
     }
-    let (tree, digest, size) = (snapshot.tree.clone(), blob.digest, blob.size);
-    let read = tokio::task::spawn_blocking(move || tree.pieces(&digest, size)).await;
-    match read.map_err(|_| Error::Internal)? {
-        Ok(pieces) => Ok(Some(snapshot.pieces.keep(digest, pieces))),
-        Err(error) => {
-            // The whole digest is in the document all the same.
-            tracing::warn!(error = &error as &dyn std::error::Error, blob = %digest, "a metalink goes without pieces");
-            Ok(None)
-        }
-    }
+    let known = snapshot.pieces.find(&blob.digest);
+    known
+        .map(Some)
+        .ok_or(Halt::Wants(Want::Pieces(blob.digest, blob.size)))
 }
 
 #[cfg(test)]

@@ -11,13 +11,11 @@ use http::{Method, Response, StatusCode};
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
 use oci_mirror::http::conditions;
-use oci_mirror::http::files::Opened;
 use oci_mirror::range::Selection;
 use oci_mirror::reference::RepoName;
-use oci_mirror::tree::TreePath;
-use oci_mirror::tree::catalog::Blob;
 
 use super::answer::Answer;
+use super::disk::{Found, Halt, Want};
 use super::error::Error;
 use super::fields::Fields;
 use super::mirrorlist;
@@ -31,15 +29,16 @@ use crate::snapshot::Snapshot;
 const OCTETS: &str = "application/octet-stream";
 
 /// Answers `GET` and `HEAD /v2/<name>/blobs/<digest>`.
-pub async fn respond(
+pub fn respond(
     request: &Request<'_>,
     snapshot: &Snapshot,
     name: &RepoName,
     digest: &Digest,
-) -> Result<Answer, Error> {
+    found: Option<Found>,
+) -> Result<Answer, Halt> {
     let repository = snapshot.repository(name)?;
     let Some(id) = snapshot.catalog.member(repository, digest) else {
-        return Err(if repository.leaves_out(digest) {
+        return Err(Halt::Error(if repository.leaves_out(digest) {
             Error::LeftOut {
                 name: name.clone(),
                 digest: *digest,
@@ -50,20 +49,21 @@ pub async fn respond(
                 name: name.clone(),
                 digest: *digest,
             }
-        });
+        }));
     };
     let blob = snapshot.catalog.blob(id);
     let subject = metalink::Subject {
         name,
+        id,
         blob,
         endpoint: "blobs",
     };
     if mirrorlist::is_asked_for(request) {
-        let list = mirrorlist::respond(&subject, id, request, snapshot)?;
+        let list = mirrorlist::respond(&subject, request, snapshot)?;
         return Ok(Answer::of(Kind::MirrorList, list));
     }
     if let Some(version) = request.metalink() {
-        return metalink::respond(version, &subject, request, snapshot).await;
+        return metalink::respond(version, &subject, request, snapshot, found);
     }
 
     let (mut sent_from_here, mut wanted) = (false, blob.size);
@@ -91,14 +91,20 @@ pub async fn respond(
     let reply = if far && !sent_from_here {
         Reply::Redirect(wanted)
     } else {
-        match stream(request, snapshot, blob).await {
-            Ok(response) => Reply::Content(response),
+        let Some(Found::Blob(opened)) = found else {
+            return Err(Halt::Wants(Want::Blob(blob.digest, blob.size)));
+        };
+        match opened {
+            Ok(opened) => {
+                let octets = HeaderValue::from_static(OCTETS);
+                Reply::Content(opened.respond(octets, request.headers, request.method))
+            }
             // The tree has lost it, but a mirror was seen to hold it.
             Err(error) if !mirrors.is_empty() => {
                 tracing::error!(error = &error as &dyn std::error::Error, blob = %digest, "redirecting instead");
                 Reply::Redirect(wanted)
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(Halt::Error(error)),
         }
     };
     Ok(finish(reply, &mirrors, &subject, request, snapshot))
@@ -164,28 +170,6 @@ fn status(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
-}
-
-async fn stream(
-    request: &Request<'_>,
-    snapshot: &Snapshot,
-    blob: &Blob,
-) -> Result<Response<Body>, Error> {
-    let (tree, path) = (snapshot.tree.clone(), TreePath::Blob(blob.digest));
-    let opened = tokio::task::spawn_blocking(move || Opened::open(&tree, &path)).await;
-    let opened = opened.map_err(|_| Error::Internal)?.map_err(Error::Tree)?;
-    if opened.length() != blob.size {
-        return Err(Error::Truncated {
-            digest: blob.digest,
-            found: opened.length(),
-            size: blob.size,
-        });
-    }
-    Ok(opened.respond(
-        HeaderValue::from_static(OCTETS),
-        request.headers,
-        request.method,
-    ))
 }
 
 fn value(text: &str) -> Result<HeaderValue, Error> {

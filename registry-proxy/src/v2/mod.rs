@@ -3,12 +3,13 @@
 //! [`route`] reads the path, [`manifests`], [`blobs`], [`listings`] and [`referrers`] answer,
 //! [`mirrorlist`] explains to whom a client would be sent, and
 //! [`error`] is the one place where an error becomes a status. Nothing here takes a lock, opens the
-//! database or waits for anything but the disk.
+//! database or waits for anything: what has to be read from the disk is [said](disk) to the caller.
 //!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
 pub mod answer;
 pub mod blobs;
+pub mod disk;
 pub mod error;
 pub mod fields;
 pub mod listings;
@@ -20,6 +21,7 @@ pub mod request;
 pub mod route;
 
 pub use answer::Answer;
+pub use disk::{Found, Halt, Want};
 pub use error::Error;
 pub use request::Request;
 
@@ -40,9 +42,14 @@ pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-d
 
 /// Answers a request whose path is `/v2` or starts with `/v2/`.
 ///
-/// `snapshot` is `None` until a tree could be read; then only the version check is answered.
-pub async fn respond(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answer {
-    let mut answer = answer(request, snapshot).await;
+/// `snapshot` is `None` until a tree could be read; then only the version check is answered. Fails if
+/// something has to be read first; the second call gets what was `found` then.
+pub fn respond(
+    request: &Request<'_>,
+    snapshot: Option<&Snapshot>,
+    found: Option<Found>,
+) -> Result<Answer, Want> {
+    let mut answer = answer(request, snapshot, found)?;
     let response = &mut answer.response;
     response
         .headers_mut()
@@ -60,45 +67,55 @@ pub async fn respond(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answ
         *response.body_mut() = Body::empty();
         answer.from_tree = 0;
     }
-    answer
+    Ok(answer)
 }
 
-async fn answer(request: &Request<'_>, snapshot: Option<&Snapshot>) -> Answer {
+fn answer(
+    request: &Request<'_>,
+    snapshot: Option<&Snapshot>,
+    found: Option<Found>,
+) -> Result<Answer, Want> {
     let route = match route(request) {
         Ok(route) => route,
-        Err(error) => return Answer::new(error.into_response()),
+        Err(error) => return Ok(Answer::new(error.into_response())),
     };
     let kind = route.kind();
     let (answered, repository) = match (route, snapshot) {
         (Route::Base, _) => (Ok(Answer::new(json(StatusCode::OK, "{}"))), None),
-        (_, None) => (Err(Error::NotReady), None),
+        (_, None) => (Err(Halt::Error(Error::NotReady)), None),
         (Route::Catalog, Some(snapshot)) => {
             let response = listings::catalog(request, snapshot);
-            (response.map(Answer::new), None)
+            (response.map(Answer::new).map_err(Halt::Error), None)
         }
         (Route::Tags { name }, Some(snapshot)) => {
             let response = listings::tags(request, snapshot, &name);
-            (response.map(Answer::new), Some(name))
+            let answer = response.map(Answer::new).map_err(Halt::Error);
+            (answer, Some(name))
         }
         (Route::Manifest { name, reference }, Some(snapshot)) => {
-            let answer = manifests::respond(request, snapshot, &name, &reference).await;
+            let answer = manifests::respond(request, snapshot, &name, &reference, found);
             (answer, Some(name))
         }
         (Route::Blob { name, digest }, Some(snapshot)) => {
-            let answer = blobs::respond(request, snapshot, &name, &digest).await;
+            let answer = blobs::respond(request, snapshot, &name, &digest, found);
             (answer, Some(name))
         }
         (Route::Referrers { name, digest }, Some(snapshot)) => {
             let response = referrers::respond(request, snapshot, &name, &digest);
-            (response.map(Answer::new), Some(name))
+            let answer = response.map(Answer::new).map_err(Halt::Error);
+            (answer, Some(name))
         }
     };
-    let answer = answered.unwrap_or_else(|error| Answer::new(error.into_response()));
-    Answer {
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(Halt::Error(error)) => Answer::new(error.into_response()),
+        Err(Halt::Wants(want)) => return Err(want),
+    };
+    Ok(Answer {
         kind: answer.kind.or(Some(kind)),
         repository,
         ..answer
-    }
+    })
 }
 
 fn route(request: &Request<'_>) -> Result<Route, Error> {

@@ -116,8 +116,8 @@ impl Bench {
     pub(crate) fn blobs_of(&self, repository: &str) -> BTreeSet<Digest> {
         let catalog = self.catalog();
         let repository = catalog.repository(&repository.parse().unwrap()).unwrap();
-        let members = repository.members().iter();
-        members.map(|id| catalog.blob(*id).digest).collect()
+        let members = repository.members();
+        members.map(|id| catalog.blob(id).digest).collect()
     }
 
     /// The blob that is asked for as the `position`th.
@@ -210,7 +210,7 @@ impl Bench {
         let snapshot = self.snapshot().await.load_full().unwrap();
         let mut offered = BTreeSet::new();
         for (name, repository) in snapshot.catalog.repositories() {
-            for &id in repository.members() {
+            for id in repository.members() {
                 let digest = snapshot.catalog.blob(id).digest;
                 let url = base.join(&TreePath::Blob(digest));
                 let mirrors = snapshot.mirrors(name, id, None);

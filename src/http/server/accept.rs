@@ -207,10 +207,15 @@ where
                 .serve_connection(TokioIo::new(stream), service)
                 .into_owned()
         );
+        let told = stopped.clone();
         let mut stop = pin!(stopped.changed());
-        let mut is_ending = false;
+        let (mut is_ending, mut is_waiting) = (false, false);
         poll_fn(|context| {
-            if !is_ending && stop.as_mut().poll(context).is_ready() {
+            // It is polled once to be woken, and then only when it has something to say: all connections
+            // share what is waited for, and would stand in line for its lock at each request.
+            let is_told = !is_waiting || told.has_changed().unwrap_or(true);
+            is_waiting = true;
+            if !is_ending && is_told && stop.as_mut().poll(context).is_ready() {
                 is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }

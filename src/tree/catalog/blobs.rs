@@ -41,13 +41,25 @@ pub struct Blob {
     pub manifest: Option<Arc<ManifestEntry>>,
 }
 
+impl Blob {
+    /// What stands at numbers not given yet.
+    const NONE: Self = Self {
+        digest: Digest::Sha256([0; 32]),
+        size: 0,
+        manifest: None,
+    };
+}
+
 /// How many blobs successive catalogs share or do not share at once.
 const PIECE: usize = 512;
+
+/// The blobs of neighbouring numbers, and nothing at those not given yet.
+type Piece = [Blob; PIECE];
 
 /// Blobs by number.
 #[derive(Debug, Clone)]
 pub struct Blobs {
-    pieces: Vec<Arc<Vec<Blob>>>,
+    pieces: Vec<Arc<Piece>>,
     len: usize,
     /// The numbers in use.
     by_digest: HashTable<u32>,
@@ -86,7 +98,8 @@ impl Blobs {
 
     /// The blobs by number, with what was left at numbers that are out of use.
     pub fn iter(&self) -> impl Iterator<Item = &Blob> {
-        self.pieces.iter().flat_map(|piece| piece.iter())
+        let all = self.pieces.iter().flat_map(|piece| piece.iter());
+        all.take(self.len)
     }
 
     /// All numbers, those out of use among them.
@@ -121,16 +134,14 @@ impl Blobs {
             Entry::Vacant(place) => drop(place.insert(next)),
         }
         if self.len.is_multiple_of(PIECE) {
-            self.pieces.push(Arc::new(Vec::with_capacity(PIECE)));
-        }
-        if let Some(last) = self.pieces.last_mut() {
-            Arc::make_mut(last).push(Blob {
-                digest,
-                size,
-                manifest: None,
-            });
+            self.pieces.push(Arc::new([const { Blob::NONE }; PIECE]));
         }
         self.len += 1;
+        *self.get_mut(BlobId(next)) = Blob {
+            digest,
+            size,
+            manifest: None,
+        };
         BlobId(next)
     }
 

@@ -15,7 +15,7 @@ use super::blobs::{BlobId, Blobs};
 use super::budget::Budget;
 use super::entry::{Draft, Listed};
 use super::mark::Mark;
-use super::repository::Repository;
+use super::repository::{Repository, runs};
 use super::{Catalog, Held, MAX_DEPTH, share};
 use crate::digest::Digest;
 use crate::media_type::MediaType;
@@ -234,12 +234,11 @@ impl<'a> Loader<'a> {
         if is_sound {
             self.linger(&content.links, &mut reached);
         }
-        reached.members.sort_unstable();
         reached.absent.sort_unstable();
         reached.absent.dedup();
         let repository = Repository {
             tags,
-            members: reached.members,
+            members: runs(reached.members.into_iter()),
             absent: reached.absent,
             referrers,
             declared: reached.declared,

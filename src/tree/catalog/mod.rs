@@ -190,8 +190,7 @@ impl Catalog {
 
     /// The number of a blob that `repository` reaches or still links.
     pub fn member(&self, repository: &Repository, digest: &Digest) -> Option<BlobId> {
-        let id = self.id(digest)?;
-        repository.members.binary_search(&id).ok().map(|_| id)
+        self.id(digest).filter(|id| repository.has(*id))
     }
 
     /// The number of the manifest that `reference` names in `repository`.

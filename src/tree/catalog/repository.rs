@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use roaring::RoaringBitmap;
+
 use super::blobs::BlobId;
 use super::entry::ManifestEntry;
 use crate::digest::Digest;
@@ -13,8 +15,8 @@ use crate::reference::Tag;
 pub struct Repository {
     /// Sorted by tag.
     pub(super) tags: Vec<(Tag, BlobId)>,
-    /// Sorted.
-    pub(super) members: Vec<BlobId>,
+    /// In runs: what is pushed together is numbered together.
+    pub(super) members: RoaringBitmap,
     /// Children of indexes that were left out of the tree on purpose, sorted.
     pub(super) absent: Vec<Digest>,
     /// By subject; each list sorted.
@@ -41,8 +43,13 @@ impl Repository {
     }
 
     /// All the repository reaches or still links, sorted by number.
-    pub fn members(&self) -> &[BlobId] {
-        &self.members
+    pub fn members(&self) -> impl Iterator<Item = BlobId> + '_ {
+        self.members.iter().map(BlobId)
+    }
+
+    /// Whether the repository reaches or still links a blob.
+    pub fn has(&self, id: BlobId) -> bool {
+        self.members.contains(id.0)
     }
 
     /// The manifests whose subject is `digest`, whether that is itself in the tree or not.
@@ -72,7 +79,7 @@ impl Repository {
         let declared = self.declared.iter();
         Self {
             tags: tags.map(|(tag, id)| (tag.clone(), number(*id))).collect(),
-            members: all(&self.members),
+            members: runs(self.members().map(&number)),
             absent: self.absent.clone(),
             referrers: referrers
                 .map(|(subject, ids)| (*subject, all(ids)))
@@ -82,4 +89,11 @@ impl Repository {
                 .collect(),
         }
     }
+}
+
+/// The set of the numbers, kept as runs where these are shorter.
+pub(super) fn runs(ids: impl Iterator<Item = BlobId>) -> RoaringBitmap {
+    let mut runs: RoaringBitmap = ids.map(|id| id.0).collect();
+    runs.optimize();
+    runs
 }

@@ -242,8 +242,8 @@ fn numbers_go_on_until_there_are_more_holes_than_blobs() {
     assert_eq!(second.id(&gone.digest), None);
     let members = |catalog: &Catalog| {
         let repository = catalog.repository(&"a".parse().unwrap()).unwrap();
-        let members = repository.members().iter();
-        let mut digests: Vec<Digest> = members.map(|id| catalog.blob(*id).digest).collect();
+        let members = repository.members();
+        let mut digests: Vec<Digest> = members.map(|id| catalog.blob(id).digest).collect();
         digests.sort_unstable();
         let tags = repository.tags().iter();
         let tags: Vec<Digest> = tags.map(|(_, id)| catalog.blob(*id).digest).collect();

@@ -15,7 +15,7 @@ impl Catalog {
     pub(super) fn retire_unused(&mut self) {
         let mut is_used = vec![false; self.blobs.len()];
         for held in self.repositories.values() {
-            for id in &held.repository.members {
+            for id in held.repository.members() {
                 is_used[id.index()] = true;
             }
         }

@@ -78,8 +78,8 @@ fn main() -> anyhow::Result<()> {
 fn lookups(catalog: &Catalog) -> anyhow::Result<()> {
     let mut digests: Vec<(Digest, usize)> = Vec::new();
     for (number, (_, repository)) in catalog.repositories().enumerate() {
-        let members = repository.members().iter();
-        digests.extend(members.map(|id| (catalog.blob(*id).digest, number)));
+        let members = repository.members();
+        digests.extend(members.map(|id| (catalog.blob(id).digest, number)));
     }
     // By their own bytes, which are as good as random.
     digests.sort_unstable_by_key(|(digest, _)| *digest);

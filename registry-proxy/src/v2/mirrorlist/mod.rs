@@ -17,7 +17,6 @@ use http::header::{
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
 use oci_mirror::tree::TreePath;
-use oci_mirror::tree::catalog::BlobId;
 use serde::Serialize;
 
 use self::forms::Form;
@@ -34,14 +33,13 @@ pub fn is_asked_for(request: &Request<'_>) -> bool {
     request.query("mirrorlist").is_some()
 }
 
-/// Answers with the list for `subject`, whose number is `blob`.
+/// Answers with the list for `subject`.
 pub fn respond(
     subject: &Subject<'_>,
-    blob: BlobId,
     request: &Request<'_>,
     snapshot: &Snapshot,
 ) -> Result<Response<Body>, Error> {
-    let list = MirrorList::new(subject, blob, request, snapshot);
+    let list = MirrorList::new(subject, request, snapshot);
     let form = Form::preferred_by(request);
     let text = match form {
         Form::Text => list.text(),
@@ -126,12 +124,7 @@ struct About {
 }
 
 impl MirrorList {
-    fn new(
-        subject: &Subject<'_>,
-        blob: BlobId,
-        request: &Request<'_>,
-        snapshot: &Snapshot,
-    ) -> Self {
+    fn new(subject: &Subject<'_>, request: &Request<'_>, snapshot: &Snapshot) -> Self {
         let place = request
             .client
             .map_or_else(Place::default, |address| snapshot.geo.locate(address));
@@ -144,7 +137,7 @@ impl MirrorList {
             limit: MAX_MIRRORS,
         };
         let path = TreePath::Blob(subject.blob.digest);
-        let verified = snapshot.presence.of(blob);
+        let verified = snapshot.presence.of(subject.id);
         let explained =
             snapshot
                 .network
