@@ -150,15 +150,18 @@ impl Stage {
     /// Verifies what the mirrors hold; the crawler's own report.
     pub(crate) async fn crawl(&self) -> Result<Vec<String>> {
         let root = self.tree();
-        let load = move || Tree::open(&root).and_then(|tree| Catalog::load(&tree, None));
-        let catalog = Arc::new(tokio::task::spawn_blocking(load).await??);
+        let load = move || {
+            let tree = Tree::open(&root)?;
+            Catalog::load(&tree, None).map(|catalog| (tree, Arc::new(catalog)))
+        };
+        let (tree, catalog) = tokio::task::spawn_blocking(load).await??;
         let options = Options {
             policy: guard::Policy::Any,
             depth: Depth::Full,
             ..Options::default()
         };
-        let report =
-            crawler::crawl(&self.directory.join("mirrors.db"), catalog, &[], &options).await?;
+        let database = self.directory.join("mirrors.db");
+        let report = crawler::crawl(&database, &tree, catalog, &[], &options).await?;
         Ok(crawler::cli::text(&report)
             .lines()
             .map(str::to_owned)

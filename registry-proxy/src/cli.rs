@@ -64,6 +64,15 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub geoip: Vec<PathBuf>,
+    /// A file of lines `CIDR ASN`; may be given several times
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "REGISTRY_PROXY_ASN_PREFIXES",
+        value_delimiter = ','
+    )]
+    pub asn_prefixes: Vec<PathBuf>,
     /// Let mirrors be at loopback and private addresses: for tests and closed networks
     #[arg(
         long,
@@ -117,6 +126,9 @@ impl Settings {
         }
         if !self.geoip.is_empty() {
             config.geoip.clone_from(&self.geoip);
+        }
+        if !self.asn_prefixes.is_empty() {
+            config.asn_prefixes.clone_from(&self.asn_prefixes);
         }
         config.crawler.allow_private_addresses |= self.allow_private_addresses;
         config
@@ -179,9 +191,6 @@ async fn serve(
     sockets: Inherited,
 ) -> anyhow::Result<ExitCode> {
     raise_file_limit();
-    if config.redirect.retry_window.is_some() {
-        warn!("redirect.retry-window has no effect yet: retries are not told from first requests");
-    }
     let notifier = Notifier::from_environment();
     // From before the reading: what changes meanwhile is a change still.
     let marks = Marks::of(path.as_ref(), &config);

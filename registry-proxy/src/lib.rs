@@ -4,10 +4,12 @@
 //! [`geo`]; what writes ([`crawler`], [`mirror`]) goes through [`db`], and [`snapshot`] turns tree and
 //! database into the one immutable value that requests read. [`cli`] and [`config`] are how an operator
 //! says what is wanted, [`check`] whether it can be had, and [`reload`] that it has changed; [`log`] and
-//! [`systemd`] tell how it goes; [`base_url`] and [`client_address`] decide whom to believe about a request.
+//! [`systemd`] tell how it goes, [`notify`] what became of a mirror; [`remembered`] is what requests leave behind
+//! for those that follow, and [`relay`] hands on what a client cannot be sent away for; [`base_url`] and [`client_address`] decide whom to believe about a request.
 
 mod by_text;
 mod file_mark;
+mod hook;
 
 pub mod base_url;
 pub mod check;
@@ -22,9 +24,12 @@ pub mod log;
 pub mod metalink;
 pub mod mirror;
 pub mod network;
+pub mod notify;
 pub mod observe;
 pub mod presence;
+pub mod relay;
 pub mod reload;
+pub mod remembered;
 pub mod select;
 pub mod server;
 pub mod snapshot;

@@ -219,7 +219,7 @@ async fn open_geo(config: &Config) -> anyhow::Result<Geo> {
 }
 
 /// The settings that hold until the program is started again, by name.
-fn fixed(config: &Config) -> [(&'static str, String); 9] {
+fn fixed(config: &Config) -> [(&'static str, String); 10] {
     [
         ("listen", format!("{:?}", config.listeners())),
         ("socket-mode", config.socket_mode.to_string()),
@@ -229,6 +229,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 9] {
         ("limits", format!("{:?}", config.limits)),
         ("tls", config.tls.is_some().to_string()),
         ("crawler", format!("{:?}", config.crawler)),
+        ("notify", format!("{:?}", config.notify)),
         ("statistics", format!("{:?}", config.statistics)),
     ]
 }
@@ -261,6 +262,7 @@ fn keep_what_needs_a_restart(old: &Config, new: Config) -> Config {
         proxy_protocol: old.proxy_protocol,
         limits: old.limits.clone(),
         crawler: old.crawler.clone(),
+        notify: old.notify.clone(),
         statistics: old.statistics.clone(),
         ..new
     }

@@ -4,6 +4,8 @@
 
 mod bench;
 mod hostile_mirror;
+mod rounds;
+mod verdicts;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,13 +14,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use http::Method;
 use oci_mirror::digest::Algorithm;
+use oci_mirror::tree::Tree;
 use registry_proxy::crawler::check::Limits;
 use registry_proxy::crawler::guard::Policy;
 use registry_proxy::crawler::{Depth, Options, Schedule, crawl};
 use registry_proxy::network::{NewHost, Visibility};
 use tokio_util::sync::CancellationToken;
 
-use bench::{BLOBS, Bench, LIMITS, large_layer, name, new_host, only, options, path};
+use bench::{BLOBS, Bench, LIMITS, large_layer, name, new_host, only, options, path, waiting};
 use hostile_mirror::{Fault, HostileMirror};
 
 // What is right.
@@ -427,11 +430,11 @@ async fn a_host_that_used_up_its_time_keeps_what_was_read() {
     let last = bench.nth(BLOBS - 1);
     mirror.fail(path(&last), Fault::Silent);
     let options = Options {
-        limits: Limits {
+        wire: waiting(Limits {
             silence: Duration::from_secs(60),
             grace: Duration::from_secs(60),
             ..LIMITS
-        },
+        }),
         per_host: Duration::from_secs(4),
         ..options(Depth::Full)
     };
@@ -482,7 +485,7 @@ async fn many_hosts_that_end_at_once_are_all_recorded() {
     }
     let options = Options {
         concurrency: 32,
-        limits: Limits::default(),
+        wire: waiting(Limits::default()),
         ..options(Depth::Full)
     };
     for round in 0..4 {
@@ -640,7 +643,8 @@ async fn a_disabled_host_is_crawled_only_by_name() {
     assert_eq!(only(&report).verified, BLOBS);
     assert!(bench.offered("m").await.is_empty());
     let (path, options) = (bench.database_path(), options(Depth::Full));
-    let unknown = crawl(&path, bench.catalog(), &[name("other")], &options).await;
+    let (tree, other) = (Tree::open(&bench.tree()).unwrap(), [name("other")]);
+    let unknown = crawl(&path, &tree, bench.catalog(), &other, &options).await;
     let error = unknown.unwrap_err().to_string();
     assert!(error.contains("no mirror called other"), "{error}");
 }

@@ -14,11 +14,11 @@ use oci_mirror::accept;
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::catalog::BlobId;
 use oci_mirror::tree::pieces::Pieces;
-use registry_proxy::geo::{CountryCode, Geo, Place};
+use registry_proxy::geo::{Countries, CountryCode, Geo, Place};
 use registry_proxy::metalink::{Document, Resource, file_name, v4};
 use registry_proxy::network::{Host, HostId, NewHost};
 use registry_proxy::presence::{Builder, HostPosition};
-use registry_proxy::select::{Client, Network, Policy};
+use registry_proxy::select::{Client, Network, Policy, Wanted};
 use registry_proxy::v2::route::Route;
 
 const COUNTRIES: [&str; 8] = ["DE", "FR", "US", "AU", "JP", "BR", "ZA", "SE"];
@@ -69,8 +69,14 @@ fn choosing(criterion: &mut Criterion) {
                 let client = Client {
                     address,
                     place: Place::in_country(country),
+                    wanted: Countries::default(),
                 };
-                network.order(&client, presence.of(BlobId(number % 1000)), &name, policy)
+                let wanted = Wanted {
+                    verified: presence.of(BlobId(number % 1000)),
+                    repository: Some(&name),
+                    size: Some(16 << 20),
+                };
+                network.order(&client, &wanted, policy)
             });
         });
         criterion.bench_function(&format!("presence among {count} mirrors"), |bencher| {

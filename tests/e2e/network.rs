@@ -228,15 +228,30 @@ pub(crate) struct FrontEnd {
 
 impl FrontEnd {
     pub(crate) fn start(tools: Tools) -> Self {
-        Self::start_trusting("127.0.0.0/8", tools)
+        Self::with("", tools)
+    }
+
+    /// One with more settings: top-level keys first, then sections.
+    pub(crate) fn with(extra_config: &str, tools: Tools) -> Self {
+        let trusted = "trusted-proxies = [\"127.0.0.0/8\"]";
+        Self::configured(&format!("{trusted}\n{extra_config}"), tools)
     }
 
     /// One that believes only proxies of a network.
     pub(crate) fn start_trusting(network: &str, tools: Tools) -> Self {
+        Self::configured(&format!("trusted-proxies = [\"{network}\"]"), tools)
+    }
+
+    /// One that does not crawl by itself, unless the settings have a section for that.
+    fn configured(settings: &str, tools: Tools) -> Self {
         let address = free_address().unwrap().to_string();
         let config = tools.directory.join("config.toml");
-        let text = format!("trusted-proxies = [\"{network}\"]\n[crawler]\nenabled = false\n");
-        std::fs::write(&config, text).unwrap();
+        let crawler = if settings.contains("[crawler]") {
+            ""
+        } else {
+            "[crawler]\nenabled = false\n"
+        };
+        std::fs::write(&config, format!("{settings}\n{crawler}")).unwrap();
         let mut command = tools.command(&["serve", "--listen", &address]);
         command.arg("--config").arg(&config);
         let mut process =

@@ -3,35 +3,43 @@
 //! Every field has a default, so `registry-proxy serve --tree DIR` is a whole configuration. What is
 //! wrong is said at the start, with the place in the file; a running server never finds out.
 
+mod crawler;
+mod geo;
 mod limits;
 mod log;
 mod mistakes;
+mod notify;
+mod redirect;
 mod statistics;
+pub mod stream;
 mod tls;
 mod value;
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use oci_mirror::http::server::{ListenAddress, SocketMode};
-use oci_mirror::size::ByteSize;
 use serde::Deserialize;
 
-use value::{duration, networks, some_addresses, some_duration};
+use value::{networks, some_addresses};
 
+pub use crawler::Crawler;
+pub use geo::GeoOverride;
 pub use limits::Limits;
 pub use log::{Format, Level, Log};
+pub use notify::Notify;
+pub use redirect::Redirect;
 pub use statistics::Statistics;
+pub use stream::Stream;
 pub use tls::{Spoken, Tls};
 
 /// Largest configuration file read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The configuration of the front end.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Config {
     /// Where to listen; at least one address.
@@ -50,10 +58,18 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// MaxMind or DB-IP databases; none means the built-in country database.
     pub geoip: Vec<PathBuf>,
+    /// Files of lines `CIDR ASN`: whose network an address is in.
+    pub asn_prefixes: Vec<PathBuf>,
+    /// What is known better than the databases do.
+    pub geoip_overrides: Vec<GeoOverride>,
     /// When and how blobs are redirected.
     pub redirect: Redirect,
+    /// Who gets the bytes through here.
+    pub stream: Stream,
     /// How mirrors are checked.
     pub crawler: Crawler,
+    /// Who is told of mirrors that are lost or come back.
+    pub notify: Notify,
     /// What clients may take.
     pub limits: Limits,
     /// The certificate, and who speaks TLS.
@@ -74,60 +90,16 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             geoip: Vec::new(),
+            asn_prefixes: Vec::new(),
+            geoip_overrides: Vec::new(),
             redirect: Redirect::default(),
+            stream: Stream::default(),
             crawler: Crawler::default(),
+            notify: Notify::default(),
             limits: Limits::default(),
             tls: None,
             log: Log::default(),
             statistics: Statistics::default(),
-        }
-    }
-}
-
-/// The section `[redirect]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Redirect {
-    /// Blobs smaller than this are sent from the tree: a redirect would cost more than the bytes.
-    pub min_size: ByteSize,
-    /// How many mirrors to name before stopping to look farther away.
-    pub min_mirrors: usize,
-    /// How long a second request for the same blob is taken for a retry. Read and checked, but of no
-    /// effect yet, which is said at the start.
-    #[serde(deserialize_with = "some_duration")]
-    pub retry_window: Option<Duration>,
-}
-
-impl Default for Redirect {
-    fn default() -> Self {
-        Self {
-            min_size: ByteSize(64 << 10),
-            min_mirrors: 5,
-            retry_window: None,
-        }
-    }
-}
-
-/// The section `[crawler]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Crawler {
-    /// Whether the server crawls by itself; otherwise only `registry-proxy crawl` does.
-    pub enabled: bool,
-    /// Time between two crawls of a mirror.
-    #[serde(deserialize_with = "duration")]
-    pub interval: Duration,
-    /// Whether public mirrors may be at loopback, link-local or private addresses. Such a URL would
-    /// let whoever enters a mirror make the crawler talk to the inside of the network.
-    pub allow_private_addresses: bool,
-}
-
-impl Default for Crawler {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            interval: Duration::from_secs(3600),
-            allow_private_addresses: false,
         }
     }
 }
@@ -242,6 +214,34 @@ mod tests {
     }
 
     #[test]
+    fn what_mirrors_are_asked_has_bounds_that_can_be_taken_away() {
+        let text = "[redirect]\nretry-window = \"0s\"\n[stream]\nfrom = \"mirrors\"\nclients = [\"containers<5.25\"]\n\
+                    [crawler]\nrate = \"none\"\nbytes-per-second = \"0B\"\ncontact = \"https://mirrors.example/\"\n";
+        let config = Config::parse(text).unwrap();
+        assert!(config.redirect.retry_window.is_zero());
+        assert_eq!(config.stream.from, stream::From::Mirrors);
+        assert_eq!(config.crawler.rate, None);
+        assert_eq!(Crawler::default().rate.unwrap().to_string(), "50/s");
+        assert_eq!(Crawler::default().concurrency.get(), 16);
+        let contact = config.crawler.contact.unwrap();
+        assert_eq!(contact.as_str(), "https://mirrors.example/");
+    }
+
+    #[test]
+    fn an_override_says_what_it_knows() {
+        let text = "geoip-overrides = [{ netblock = \"192.0.2.0/24\", country = \"DE\", \
+                    coordinates = \"49.4,8.7\", asn = \"AS64496\" }, { netblock = \"::1\" }]";
+        let config = Config::parse(text).unwrap();
+        let [full, bare] = &config.geoip_overrides[..] else {
+            panic!("{config:?}");
+        };
+        assert_eq!(full.country, "DE".parse().ok());
+        assert_eq!(full.asn.unwrap().0, 64496);
+        assert!(full.coordinates.is_some());
+        assert_eq!(bare.netblock.to_string(), "::1/128");
+    }
+
+    #[test]
     fn with_tls_every_tcp_address_speaks_it_unless_others_are_named() {
         let listeners = |tls: &str| {
             let listen = "listen = [\"[::]:5000\", \"unix:/run/s\"]\n";
@@ -287,6 +287,19 @@ mod tests {
             "[crawler]\ninterval = \"-1h\"",
             "[crawler]\ninterval = 3",
             "[redirect]\nretry-window = \"soon\"",
+            "[redirect]\nretry-window = \"-1s\"",
+            "[redirect]\nretry-window = \"61m\"",
+            "[stream]\nclients = [\"\"]",
+            "[stream]\nfrom = \"there\"",
+            "[crawler]\nconcurrency = 0",
+            "[crawler]\nrate = \"0/s\"",
+            "[crawler]\nrecheck = \"0s\"",
+            "[crawler]\ncontact = \"the cellar\"",
+            "[crawler]\ncontact = \"file:///etc\"",
+            "[notify]\nwebhook = \"example.org\"",
+            "geoip-overrides = [{ country = \"DE\" }]",
+            "geoip-overrides = [{ netblock = \"192.0.2.0/24\", county = \"DE\" }]",
+            "[[geoip-overrides]]\nnetblock = \"here\"",
             "tree = 1",
             "socket-mode = \"rw\"",
             "[limits]\nconnections = 0",

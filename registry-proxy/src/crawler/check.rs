@@ -15,6 +15,8 @@ use reqwest::redirect;
 use url::Url;
 
 use super::guard::{Guard, Policy};
+use super::pace::Pace;
+use super::wire;
 
 /// Most redirects followed at a mirror; clients stop at ten, ours included.
 const MAX_REDIRECTS: usize = 5;
@@ -67,9 +69,11 @@ pub enum Answer {
 /// Asks one mirror, over one connection that is kept alive.
 #[derive(Debug)]
 pub struct Mirror {
-    client: reqwest::Client,
+    /// Or why there is none.
+    client: Result<reqwest::Client, String>,
     policy: Policy,
     limits: Limits,
+    pace: Arc<Pace>,
     /// Whether the request under way was redirected.
     redirected: Arc<AtomicBool>,
     /// Bytes of blobs read so far.
@@ -79,37 +83,44 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// A client for a mirror, with the limits every exchange has.
-    pub fn new(policy: Policy, user_agent: &str, limits: Limits) -> Result<Self, reqwest::Error> {
+    /// One to be asked no faster than `pace`.
+    pub(super) fn new(policy: Policy, pace: Arc<Pace>, settings: &wire::Settings) -> Self {
         let redirected = Arc::new(AtomicBool::new(false));
-        let follow = {
-            let redirected = Arc::clone(&redirected);
-            redirect::Policy::custom(move |attempt| {
-                redirected.store(true, Ordering::Relaxed);
-                match refusal(attempt.previous(), attempt.url(), policy) {
-                    Some(reason) => attempt.error(reason),
-                    None => attempt.follow(),
-                }
-            })
-        };
-        let client = reqwest::Client::builder()
-            .user_agent(user_agent)
-            .dns_resolver(Arc::new(Guard(policy)))
-            .redirect(follow)
-            .connect_timeout(limits.connect)
-            .read_timeout(limits.silence)
-            .pool_max_idle_per_host(1)
-            .referer(false)
-            .no_proxy()
-            .build()?;
-        Ok(Self {
-            client,
+        let client = Self::client(policy, settings, Arc::clone(&redirected));
+        Self {
+            client: client.map_err(|error| format!("cannot make a client: {error}")),
             policy,
-            limits,
+            limits: settings.limits,
+            pace,
             redirected,
             bytes: 0,
             requests: 0,
-        })
+        }
+    }
+
+    /// A client for a mirror, with the limits every exchange has.
+    pub(super) fn client(
+        policy: Policy,
+        settings: &wire::Settings,
+        redirected: Arc<AtomicBool>,
+    ) -> Result<reqwest::Client, reqwest::Error> {
+        let follow = redirect::Policy::custom(move |attempt| {
+            redirected.store(true, Ordering::Relaxed);
+            match refusal(attempt.previous(), attempt.url(), policy) {
+                Some(reason) => attempt.error(reason),
+                None => attempt.follow(),
+            }
+        });
+        reqwest::Client::builder()
+            .user_agent(&*settings.user_agent)
+            .dns_resolver(Arc::new(Guard(policy)))
+            .redirect(follow)
+            .connect_timeout(settings.limits.connect)
+            .read_timeout(settings.limits.silence)
+            .pool_max_idle_per_host(1)
+            .referer(false)
+            .no_proxy()
+            .build()
     }
 
     /// Whether a blob is there with the right length; reads it where `HEAD` cannot tell.
@@ -150,6 +161,7 @@ impl Mirror {
             };
             received += chunk.len() as u64;
             self.bytes += chunk.len() as u64;
+            self.pace.bytes(chunk.len() as u64).await;
             if received > size {
                 return Answer::Damaged(format!("more than the {size} bytes it should have"));
             }
@@ -175,14 +187,18 @@ impl Mirror {
         if !self.policy.permits_url(&url) {
             return Err(Answer::Unreachable("its address is not public".to_owned()));
         }
+        let client = match &self.client {
+            Ok(client) => client,
+            Err(reason) => return Err(Answer::Unreachable(reason.clone())),
+        };
+        self.pace.request().await;
         if self.requests > 0 {
             tokio::time::sleep(REST).await;
         }
         self.requests += 1;
         self.redirected.store(false, Ordering::Relaxed);
         let limit = self.limits.grace + Duration::from_secs(size / MIN_SPEED);
-        let request = self
-            .client
+        let request = client
             .request(method, url)
             .header(ACCEPT_ENCODING, "identity")
             .timeout(limit);

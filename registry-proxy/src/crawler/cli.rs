@@ -11,7 +11,6 @@ use oci_mirror::size::ByteSize;
 use oci_mirror::tree::{Catalog, Tree};
 use tokio_util::sync::CancellationToken;
 
-use super::guard::Policy;
 use super::once::{self, HostReport, Report};
 use super::schedule::Schedule;
 use super::visit::{Depth, Options};
@@ -46,17 +45,20 @@ pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCo
         return keep_crawling(config).await;
     }
     let root = config.tree.clone();
-    let load = move || Tree::open(&root).and_then(|tree| Catalog::load(&tree, None));
-    let catalog = tokio::task::spawn_blocking(load)
+    let load = move || {
+        let tree = Tree::open(&root)?;
+        Catalog::load(&tree, None).map(|catalog| (tree, catalog))
+    };
+    let (tree, catalog) = tokio::task::spawn_blocking(load)
         .await?
         .context("cannot crawl without a tree")?;
     let options = Options {
-        policy: Policy::from(&config.crawler),
         depth: Depth::Full,
-        ..Options::default()
+        ..Options::from_config(config)
     };
     let report = once::crawl(
         &config.database,
+        &tree,
         Arc::new(catalog),
         &arguments.names,
         &options,
@@ -110,6 +112,7 @@ fn line(host: &HostReport) -> String {
     }
     let mut line = format!("{:<24} {} verified", host.name, host.verified);
     for (count, word) in [
+        (host.present, "there and not read yet"),
         (host.missing, "missing"),
         (host.damaged, "damaged"),
         (host.unknown, "unknown"),

@@ -1,19 +1,28 @@
 //! The crawler: what is at the mirrors, and are the bytes right?
 //!
-//! [`check`] asks a mirror for one blob, [`visit`] goes through all a host should carry, [`once`] through
-//! all hosts, [`schedule`] again and again. [`guard`] keeps the crawler from being made to talk to the
-//! inside of our own network.
+//! [`check`] asks a mirror for one blob, [`sample`] reads bytes of some, [`probe`] tries what else clients do;
+//! [`visit`] goes through all a host should carry, as [`plan`], [`listing`] and [`state`] say; [`once`] through
+//! all hosts, [`schedule`] again and again. All requests go over the [`wire`], at a [`pace`] and under
+//! an [`identity`]. [`guard`] keeps the crawler from being made to talk to the inside of our own network.
 //!
-//! Verdicts are *read* (all bytes seen and right), *confirmed* (there, right length, read not long ago),
-//! *missing*, *damaged* and *unknown*. What could not be told is never taken for missing, and never for
-//! verified either.
+//! Verdicts are *read* (all bytes seen and right), *sampled* (a piece of them), *confirmed* (there again, of what
+//! was read before), *present* (there and never read), *missing*, *damaged* and *unknown*. Verified is what is
+//! one of the first three. What could not be told is never taken for missing, and never for verified either.
 
 pub mod check;
 pub mod cli;
 pub mod guard;
+pub mod identity;
+pub mod listing;
 pub mod once;
+pub mod pace;
+pub mod plan;
+pub mod probe;
+pub mod sample;
 pub mod schedule;
+pub mod state;
 pub mod visit;
+pub mod wire;
 
 pub use cli::{Arguments, run};
 pub use once::{Report, crawl};

@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use oci_mirror::tree::Catalog;
+use oci_mirror::tree::{Catalog, Tree};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use super::visit::{Options, visit};
+use super::visit::{Options, Surroundings, visit};
+use super::wire::{self, Wire};
 use crate::db::{self, Crawl, Database, Evidence, Outcome, Verdict};
 use crate::network::{Host, HostName};
 
@@ -32,6 +33,8 @@ pub struct HostReport {
     pub failure: Option<String>,
     /// Blobs that are there and right.
     pub verified: u64,
+    /// Blobs that are there, and of which nothing was ever read.
+    pub present: u64,
     /// Blobs that are not there.
     pub missing: u64,
     /// Blobs that are there and wrong.
@@ -49,12 +52,21 @@ pub struct HostReport {
 }
 
 /// Crawls the named hosts, or all enabled ones, and records what was found.
+///
+/// `tree` is what the hosts are mirrors of, `catalog` what it holds.
 pub async fn crawl(
     database: &Path,
+    tree: &Tree,
     catalog: Arc<Catalog>,
     names: &[HostName],
     options: &Options,
 ) -> Result<Report, Error> {
+    let surroundings = Surroundings {
+        tree: tree.clone(),
+        catalog,
+        wire: Wire::new(&options.wire).map_err(Error::Wire)?,
+        options: options.clone(),
+    };
     let hosts = {
         let (path, names) = (database.to_owned(), names.to_vec());
         blocking(move || choose(&path, &names)).await?
@@ -62,11 +74,11 @@ pub async fn crawl(
     let slots = Arc::new(Semaphore::new(options.concurrency.max(1)));
     let mut tasks = JoinSet::new();
     for host in hosts {
-        let (catalog, options, slots) = (Arc::clone(&catalog), options.clone(), Arc::clone(&slots));
+        let (surroundings, slots) = (surroundings.clone(), Arc::clone(&slots));
         let database = database.to_owned();
         tasks.spawn(async move {
             let _slot = slots.acquire().await;
-            crawl_host(&database, host, catalog, &options).await
+            crawl_host(&database, host, &surroundings).await
         });
     }
     let mut reports = Vec::new();
@@ -81,23 +93,24 @@ pub async fn crawl(
 pub(super) async fn crawl_host(
     database: &Path,
     host: Host,
-    catalog: Arc<Catalog>,
-    options: &Options,
+    surroundings: &Surroundings,
 ) -> Result<HostReport, Error> {
-    let began = Instant::now();
-    let last_read = {
+    let (began, began_at) = (Instant::now(), Timestamp::now());
+    let catalog = Arc::clone(&surroundings.catalog);
+    let known = {
         let (path, catalog, id) = (database.to_owned(), Arc::clone(&catalog), host.id);
-        blocking(move || Database::open_existing(&path)?.last_read(id, &catalog)).await?
+        blocking(move || Database::open_existing(&path)?.known(id, &catalog)).await?
     };
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    let visit = visit(&host, &last_read, today, &catalog, options).await;
+    let today = began_at.to_zoned(TimeZone::UTC).date();
+    let visit = visit(&host, &known, today, surroundings).await;
     let crawl = Crawl {
-        at: Timestamp::now(),
-        outcome: visit.outcome,
+        began: began_at,
+        cost: visit.cost,
+        ..Crawl::new(Timestamp::now(), visit.outcome)
     };
     let mut report = summary(&host, &crawl.outcome);
-    report.bytes = visit.bytes;
-    report.requests = visit.requests;
+    report.bytes = crawl.cost.bytes;
+    report.requests = crawl.cost.requests;
     report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     info!(
         host.name = %host.name,
@@ -120,7 +133,7 @@ fn choose(database: &Path, names: &[HostName]) -> Result<Vec<Host>, db::Error> {
         return Ok(database
             .hosts()?
             .into_iter()
-            .filter(|host| host.admin == crate::network::host::Admin::Enabled)
+            .filter(Host::is_wanted)
             .collect());
     }
     names
@@ -134,6 +147,7 @@ fn summary(host: &Host, outcome: &Outcome) -> HostReport {
         name: host.name.to_string(),
         failure: None,
         verified: 0,
+        present: 0,
         missing: 0,
         damaged: 0,
         unknown: 0,
@@ -149,7 +163,8 @@ fn summary(host: &Host, outcome: &Outcome) -> HostReport {
         } => {
             for (_, verdict) in verdicts {
                 *match verdict {
-                    Verdict::Read | Verdict::Confirmed => &mut report.verified,
+                    Verdict::Read | Verdict::Sampled | Verdict::Confirmed => &mut report.verified,
+                    Verdict::Present => &mut report.present,
                     Verdict::Missing => &mut report.missing,
                     Verdict::Damaged => &mut report.damaged,
                     Verdict::Unknown => &mut report.unknown,
@@ -177,6 +192,9 @@ pub enum Error {
     /// The database.
     #[error(transparent)]
     Database(db::Error),
+    /// The way to mirrors.
+    #[error(transparent)]
+    Wire(wire::Error),
     /// The process is ending.
     #[error("the crawl was cut off")]
     Stopped,

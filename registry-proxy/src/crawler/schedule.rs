@@ -16,12 +16,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::guard::Policy;
 use super::once::{self, Error, HostReport};
-use super::visit::{Depth, Options};
+use super::visit::{Depth, Options, Surroundings};
+use super::wire::Wire;
 use crate::config::Config;
 use crate::db::{self, Database};
-use crate::network::host::Admin;
 use crate::network::{Health, Host, HostId};
 use crate::snapshot::Snapshot;
 
@@ -35,6 +34,8 @@ pub struct Schedule {
     interval: Duration,
     options: Options,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
+    /// Made at the first turn.
+    wire: Option<Wire>,
     slots: Arc<Semaphore>,
     tasks: JoinSet<Result<HostReport, Error>>,
     underway: HashMap<task::Id, HostId>,
@@ -46,16 +47,14 @@ pub struct Schedule {
 impl Schedule {
     /// Crawls as the configuration says, what the current snapshot's catalog holds.
     pub fn new(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Self {
-        let options = Options {
-            policy: Policy::from(&config.crawler),
-            ..Options::default()
-        };
+        let options = Options::from_config(config);
         Self {
             database: config.database.clone(),
             interval: config.crawler.interval,
             slots: Arc::new(Semaphore::new(options.concurrency.max(1))),
             options,
             snapshot,
+            wire: None,
             tasks: JoinSet::new(),
             underway: HashMap::new(),
             begun: HashMap::new(),
@@ -83,6 +82,7 @@ impl Schedule {
         let Some(snapshot) = self.snapshot.load_full() else {
             return Ok(0);
         };
+        let wire = self.wire()?;
         let mut due = self.due().await?;
         due.retain(|host| {
             let begun = self.begun.get(&host.id);
@@ -97,20 +97,34 @@ impl Schedule {
                 Health::Quarantined { .. } => Depth::Full,
                 _ => Depth::Incremental,
             };
-            let options = Options {
-                depth,
-                ..self.options.clone()
+            let surroundings = Surroundings {
+                tree: snapshot.tree.clone(),
+                catalog: Arc::clone(&snapshot.catalog),
+                wire: wire.clone(),
+                options: Options {
+                    depth,
+                    ..self.options.clone()
+                },
             };
-            let (catalog, slots) = (Arc::clone(&snapshot.catalog), Arc::clone(&self.slots));
-            let database = self.database.clone();
+            let (database, slots) = (self.database.clone(), Arc::clone(&self.slots));
             let task = self.tasks.spawn(async move {
                 let _slot = slots.acquire().await;
-                once::crawl_host(&database, host, catalog, &options).await
+                once::crawl_host(&database, host, &surroundings).await
             });
             self.underway.insert(task.id(), id);
             self.begun.insert(id, Instant::now());
         }
         Ok(count)
+    }
+
+    /// The way to mirrors.
+    fn wire(&mut self) -> Result<Wire, Error> {
+        if let Some(wire) = &self.wire {
+            return Ok(wire.clone());
+        }
+        let wire = Wire::new(&self.options.wire).map_err(Error::Wire)?;
+        self.wire = Some(wire.clone());
+        Ok(wire)
     }
 
     /// Waits for the next crawl under way to end; `None` if none is.
@@ -136,7 +150,7 @@ impl Schedule {
                 let age = listed
                     .crawled_at
                     .map(|at| Duration::try_from(now.duration_since(at)).unwrap_or(interval));
-                listed.host.admin == Admin::Enabled && age.is_none_or(|age| age >= interval)
+                listed.host.is_wanted() && age.is_none_or(|age| age >= interval)
             };
             let listed = Database::open_existing(&path)?.listed()?.into_iter();
             Ok(listed.filter(is_due).map(|listed| listed.host).collect())

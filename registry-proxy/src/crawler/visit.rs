@@ -1,33 +1,31 @@
 //! One host: every blob it should carry, one after the other, over one connection.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
+use oci_mirror::registry::rate::Rate;
 use oci_mirror::tree::catalog::{Blob, BlobId};
-use oci_mirror::tree::{Catalog, TreePath};
+use oci_mirror::tree::{Catalog, Tree, TreePath};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::check::{Answer, Limits, Mirror};
+use super::check::Answer;
 use super::guard::Policy;
-use crate::db::{Evidence, Outcome, Verdict};
+use super::identity::{Identity, user_agent};
+use super::pace::Pace;
+use super::sample::is_recent;
+use super::wire::{self, Wire};
+use crate::config::Config;
+use crate::db::{Cost, Evidence, Known, Outcome, Scope, Verdict};
 use crate::network::Host;
-
-/// How we introduce ourselves to mirror admins.
-pub const USER_AGENT: &str = concat!(
-    "registry-proxy/",
-    env!("CARGO_PKG_VERSION"),
-    " (crawler; verifies what this mirror holds)"
-);
 
 /// So many requests in a row without an answer, and the host is given up for this time.
 const PATIENCE: usize = 3;
 
 /// Most wrong answers described: after these it is clear.
 const MAX_EVIDENCE: usize = 20;
-
-/// In so many days every blob is read again.
-const CYCLE: i64 = 7;
 
 /// How thorough to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +34,8 @@ pub enum Depth {
     Full,
     /// Read what is new and what was not read for a week; of the rest only look whether it is there.
     Incremental,
+    /// Look only at what was damaged or may be. As yet, as incremental.
+    Check,
 }
 
 /// How to crawl.
@@ -47,22 +47,74 @@ pub struct Options {
     pub depth: Depth,
     /// How many hosts at once.
     pub concurrency: usize,
-    /// How long to wait for a mirror.
-    pub limits: Limits,
     /// How long one host may take; what was found until then counts.
     pub per_host: Duration,
+    /// How mirrors are asked.
+    pub wire: wire::Settings,
+    /// Requests to one mirror; none: without bound.
+    pub rate: Option<Rate>,
+    /// What is read of one mirror in a second; none: without bound.
+    pub bytes_per_second: Option<u64>,
+    /// What is read of one mirror in a day.
+    pub daily_bytes: u64,
+    /// Within this time every blob of a mirror is looked at again.
+    pub recheck: Duration,
+    /// The program that lists what a mirror holds.
+    pub rsync: PathBuf,
+}
+
+impl Options {
+    /// As the configuration says; incremental.
+    pub fn from_config(config: &Config) -> Self {
+        let crawler = &config.crawler;
+        let contact = crawler.contact.as_ref().map(ToString::to_string);
+        Self {
+            policy: Policy::from(crawler),
+            depth: Depth::Incremental,
+            concurrency: crawler.concurrency.get().into(),
+            per_host: Duration::from_secs(12 * 3600),
+            wire: wire::Settings {
+                user_agent: user_agent(&contact.unwrap_or_else(at_this_machine)).into(),
+                authorities: crawler.authorities.clone(),
+                ..wire::Settings::default()
+            },
+            rate: crawler.rate,
+            bytes_per_second: Some(crawler.bytes_per_second.0).filter(|bytes| *bytes > 0),
+            daily_bytes: crawler.daily_bytes.0,
+            recheck: crawler.recheck,
+            rsync: crawler.rsync.clone(),
+        }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            policy: Policy::PublicOnly,
-            depth: Depth::Incremental,
-            concurrency: 16,
-            limits: Limits::default(),
-            per_host: Duration::from_secs(12 * 3600),
-        }
+        Self::from_config(&Config::default())
     }
+}
+
+/// Where somebody may ask who we are, if nobody said: names of machines may hold anything.
+fn at_this_machine() -> String {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_str().unwrap_or_default();
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || !name.chars().all(legal) {
+        return "http://localhost/".to_owned();
+    }
+    format!("http://{name}/")
+}
+
+/// What all visits of a round have in common.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The tree of which hosts are mirrors.
+    pub tree: Tree,
+    /// What it holds.
+    pub catalog: Arc<Catalog>,
+    /// The way to the hosts.
+    pub wire: Wire,
+    /// How to crawl.
+    pub options: Options,
 }
 
 /// What a visit found, and what it cost.
@@ -70,37 +122,26 @@ impl Default for Options {
 pub struct Visit {
     /// What it came to.
     pub outcome: Outcome,
-    /// Bytes of blobs read.
-    pub bytes: u64,
-    /// Requests made.
-    pub requests: u64,
+    /// What it took.
+    pub cost: Cost,
 }
 
-/// Visits a host; `last_read` says for each blob when it was last read there, `today` what day it is.
-pub async fn visit(
-    host: &Host,
-    last_read: &[Option<Date>],
-    today: Date,
-    catalog: &Catalog,
-    options: &Options,
-) -> Visit {
-    let failed = |reason| Visit {
-        outcome: Outcome::Failed(reason),
-        bytes: 0,
-        requests: 0,
-    };
+/// Visits a host; `today` is what day it is.
+pub async fn visit(host: &Host, known: &Known, today: Date, surroundings: &Surroundings) -> Visit {
+    let (catalog, options) = (&*surroundings.catalog, &surroundings.options);
     let Some(base) = host.download_url() else {
-        return failed("it has no http or https URL".to_owned());
+        return Visit {
+            outcome: Outcome::Failed("it has no http or https URL".to_owned()),
+            cost: Cost::default(),
+        };
     };
     let policy = if host.is_private() {
         Policy::Any
     } else {
         options.policy
     };
-    let mut mirror = match Mirror::new(policy, USER_AGENT, options.limits) {
-        Ok(mirror) => mirror,
-        Err(error) => return failed(format!("cannot make a client: {error}")),
-    };
+    let pace = Arc::new(Pace::new(options.rate, options.bytes_per_second));
+    let mut mirror = surroundings.wire.mirror(policy, pace);
     let deadline = Instant::now() + options.per_host;
     let mut findings = Findings::default();
     for id in carried(host, catalog) {
@@ -111,8 +152,9 @@ pub async fn visit(
         }
         let blob = catalog.blob(id);
         let url = base.join(&TreePath::Blob(blob.digest));
-        let look_only = options.depth == Depth::Incremental
-            && last_read
+        let look_only = options.depth != Depth::Full
+            && known
+                .read
                 .get(id.index())
                 .copied()
                 .flatten()
@@ -131,8 +173,10 @@ pub async fn visit(
     }
     Visit {
         outcome: findings.outcome(),
-        bytes: mirror.bytes,
-        requests: mirror.requests,
+        cost: Cost {
+            requests: mirror.requests,
+            bytes: mirror.bytes,
+        },
     }
 }
 
@@ -170,7 +214,9 @@ impl Findings {
                     self.evidence.push(Evidence {
                         digest: blob.digest,
                         url,
+                        expected: format!("{} bytes with the digest {}", blob.size, blob.digest),
                         found,
+                        identity: Identity::Crawler,
                     });
                 }
                 Verdict::Damaged
@@ -217,10 +263,7 @@ impl Findings {
             // Damage is kept even so: falling silent after it must not save a mirror from quarantine.
             Some(reason) if useless && self.evidence.is_empty() => Outcome::Failed(reason),
             _ => Outcome::Finished {
-                whole: self
-                    .verdicts
-                    .iter()
-                    .all(|(_, verdict)| !matches!(verdict, Verdict::Confirmed | Verdict::Unknown)),
+                scope: Scope::Whole,
                 verdicts: self.verdicts,
                 evidence: self.evidence,
             },
@@ -239,27 +282,4 @@ fn carried(host: &Host, catalog: &Catalog) -> Vec<BlobId> {
     blobs.sort_unstable();
     blobs.dedup();
     blobs
-}
-
-/// Whether a blob read on `day` need not be read again `today`. A clock that went back counts as old.
-fn is_recent(day: Date, today: Date) -> bool {
-    let age = day.until(today).map(|span| i64::from(span.get_days()));
-    age.is_ok_and(|age| (0..CYCLE).contains(&age))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reading_is_good_for_a_week() {
-        let today = Date::constant(2026, 11, 21);
-        for (day, recent) in [(21, true), (15, true), (14, false), (1, false), (22, false)] {
-            assert_eq!(
-                is_recent(Date::constant(2026, 11, day), today),
-                recent,
-                "{day}"
-            );
-        }
-    }
 }

@@ -3,28 +3,80 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use oci_mirror::digest::Digest;
+use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::{Database, Error};
-use crate::network::{Host, HostId, HostName};
-use crate::presence::{self, HostPosition, Presence};
-
-/// Most pieces of evidence kept per host: enough to show its admin, not enough to fill a disk.
-const MAX_EVIDENCE: u32 = 100;
+use super::evidence::{self, Evidence};
+use super::presence::{bitmap, bytes};
+use super::probes::Probe;
+use super::{Database, Error, health};
+use crate::network::{Health, HostId, HostName};
 
 /// One crawl of one host.
 #[derive(Debug, Clone)]
 pub struct Crawl {
+    /// When it began.
+    pub began: Timestamp,
     /// When it ended.
     pub at: Timestamp,
     /// What it came to.
     pub outcome: Outcome,
+    /// What it took.
+    pub cost: Cost,
+    /// The mirror's own `state.json`, if it was seen.
+    pub state: Option<TreeState>,
+    /// What was tried besides.
+    pub probes: Vec<Probe>,
+    /// How much was sampled.
+    pub sampled: Sampled,
+}
+
+impl Crawl {
+    /// A crawl of which no more is known than what it came to.
+    pub fn new(at: Timestamp, outcome: Outcome) -> Self {
+        Self {
+            began: at,
+            at,
+            outcome,
+            cost: Cost::default(),
+            state: None,
+            probes: Vec::new(),
+            sampled: Sampled::default(),
+        }
+    }
+}
+
+/// What a crawl took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Requests made.
+    pub requests: u64,
+    /// Bytes of blobs read.
+    pub bytes: u64,
+}
+
+/// What a mirror says of its own copy of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeState {
+    /// The digest of its `state.json`.
+    pub digest: Digest,
+    /// The serial in it, if it can be read.
+    pub serial: Option<u64>,
+}
+
+/// How much of a host was sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sampled {
+    /// Blobs of which bytes were read.
+    pub blobs: u64,
+    /// The logarithm of the chance that one damaged blob in a hundred would not have been found; never
+    /// above zero, which is nothing read.
+    pub undetected: f64,
 }
 
 /// What a crawl came to.
@@ -34,22 +86,38 @@ pub enum Outcome {
     Failed(String),
     /// It went through.
     Finished {
-        /// Whether the bytes of every blob were read, not only their presence looked at.
-        whole: bool,
-        /// What was found of each blob the host should carry.
+        /// Of how much there are verdicts.
+        scope: Scope,
+        /// What was found.
         verdicts: Vec<(BlobId, Verdict)>,
         /// What was wrong with the damaged ones.
         evidence: Vec<Evidence>,
     },
 }
 
+/// Of how much of what a host should carry there are verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Of all of it.
+    Whole,
+    /// Of some; the rest stays as it was known.
+    Part,
+}
+
 /// What was found of one blob at one host.
+///
+/// A blob is verified at a host after bytes of that very blob were read there and were right: the first
+/// three. Only such a blob is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// All its bytes were read and have the right digest.
     Read,
-    /// It is there with the right length, and its bytes were read not long ago.
+    /// It is there with the right length, and a piece of it was read and is right.
+    Sampled,
+    /// It is there again with the right length, and some or all of its bytes were read before.
     Confirmed,
+    /// It is there with the right length, and none of its bytes were ever read: neither offered nor missing.
+    Present,
     /// It is not there.
     Missing,
     /// It is there and wrong.
@@ -58,15 +126,26 @@ pub enum Verdict {
     Unknown,
 }
 
-/// Proof that a host sent something wrong.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Evidence {
-    /// Which blob.
-    pub digest: Digest,
-    /// Where it was fetched from.
-    pub url: String,
-    /// What was found instead.
-    pub found: String,
+/// What the recording of a crawl has changed for clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The host.
+    pub name: HostName,
+    /// Its health until then.
+    pub before: Health,
+    /// Its health now.
+    pub after: Health,
+    /// Repositories for which it is used no more, or again.
+    pub repositories: Vec<(RepoName, Change)>,
+}
+
+/// What became of a repository at a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The host is not used for it any more, for this reason.
+    Disabled(String),
+    /// The host is used for it again.
+    Returned,
 }
 
 impl Database {
@@ -76,7 +155,7 @@ impl Database {
         host: HostId,
         crawl: &Crawl,
         catalog: &Catalog,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Recorded>, Error> {
         let path = self.path.clone();
         let failed = |source| Error::Sql {
             doing: "record a crawl in",
@@ -88,110 +167,9 @@ impl Database {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        record(&transaction, host, crawl, catalog).map_err(failed)?;
-        transaction.commit().map_err(failed)
-    }
-
-    /// For each blob of the catalog, the day on which its bytes were last read whole and right from the
-    /// host, if it is still held to be there.
-    pub fn last_read(&self, host: HostId, catalog: &Catalog) -> Result<Vec<Option<Date>>, Error> {
-        let read = || {
-            let verified = verified_by(&self.connection, host)?;
-            let mut days = vec![None; catalog.blobs().len()];
-            let numbers = numbers(&self.connection, catalog)?;
-            let mut statement = self
-                .connection
-                .prepare_cached("SELECT day, blobs FROM reading WHERE host = ?1 ORDER BY day")?;
-            let mut rows = statement.query([host.0])?;
-            while let Some(row) = rows.next()? {
-                let (day, blobs): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-                let Ok(day) = day.parse::<Date>() else {
-                    continue;
-                };
-                for id in numbers.among(&(bitmap(&blobs) & &verified)) {
-                    days[id.index()] = Some(day);
-                }
-            }
-            Ok(days)
-        };
-        read().map_err(|source| self.failed("read crawls from", source))
-    }
-
-    /// Which of `hosts` was verified to hold which blob of the catalog.
-    pub fn presence(&self, catalog: &Catalog, hosts: &[Host]) -> Result<Presence, Error> {
-        let read = || {
-            let numbers = numbers(&self.connection, catalog)?;
-            let mut presence = presence::Builder::new(catalog.blobs().len(), hosts.len());
-            for (position, host) in (0..).zip(hosts) {
-                let verified = verified_by(&self.connection, host.id)?;
-                presence.add(HostPosition(position), numbers.among(&verified));
-            }
-            Ok(presence.finish())
-        };
-        read().map_err(|source| self.failed("read crawls from", source))
-    }
-
-    /// Whether the database knows one of the blobs of the catalog whose numbers are `from` or more, or
-    /// there are too many to ask.
-    pub fn has_met(&self, catalog: &Catalog, from: usize) -> Result<bool, Error> {
-        const MANY: usize = 10_000;
-        let new = from..catalog.blobs().len();
-        if new.len() > MANY {
-            return Ok(true);
-        }
-        let has_met = || {
-            let query = "SELECT 1 FROM blob WHERE digest = ?1";
-            let mut find = self.connection.prepare_cached(query)?;
-            for number in new {
-                if find.exists([catalog.blobs()[number].digest.to_string()])? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
-        has_met().map_err(|source| self.failed("read crawls from", source))
-    }
-
-    /// How many blobs the host was verified to hold at its last crawl.
-    pub fn verified_count(&self, host: HostId) -> Result<u64, Error> {
-        let verified = verified_by(&self.connection, host);
-        Ok(verified
-            .map_err(|source| self.failed("read crawls from", source))?
-            .len())
-    }
-
-    /// What is held against a host, newest first, with the times it was seen.
-    pub fn evidence(&self, name: &HostName) -> Result<Vec<(String, Evidence)>, Error> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT seen_at, digest, url, found FROM evidence
-                 WHERE host = (SELECT id FROM host WHERE name = ?1) ORDER BY id DESC",
-            )?;
-            let rows = statement.query_map([name.as_str()], |row| {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                ))
-            })?;
-            let mut found = Vec::new();
-            for row in rows {
-                let (seen_at, digest, url, wrong) = row?;
-                if let Ok(digest) = digest.parse() {
-                    found.push((
-                        seen_at,
-                        Evidence {
-                            digest,
-                            url,
-                            found: wrong,
-                        },
-                    ));
-                }
-            }
-            Ok(found)
-        };
-        read().map_err(|source| self.failed("read crawls from", source))
+        let recorded = record(&transaction, host, crawl, catalog).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        Ok(recorded)
     }
 }
 
@@ -200,77 +178,45 @@ fn record(
     host: HostId,
     crawl: &Crawl,
     catalog: &Catalog,
-) -> rusqlite::Result<()> {
-    let is_there = "SELECT 1 FROM host WHERE id = ?1";
-    if transaction
-        .query_row(is_there, [host.0], |_| Ok(()))
-        .optional()?
-        .is_none()
-    {
-        return Ok(());
-    }
+) -> rusqlite::Result<Option<Recorded>> {
+    let Some((name, before)) = health::of(transaction, host)? else {
+        return Ok(None);
+    };
     let at = crawl.at.to_string();
-    match &crawl.outcome {
-        Outcome::Failed(reason) => {
-            transaction.execute(
-                "UPDATE host SET failed_crawls = failed_crawls + 1, failure = ?2, crawled_at = ?3 WHERE id = ?1",
-                params![host.0, reason, at],
-            )?;
-        }
-        Outcome::Finished {
-            whole,
-            verdicts,
-            evidence,
-        } => {
-            let numbers = enter_blobs(transaction, verdicts, catalog)?;
-            let select = |wanted: &[Verdict]| -> RoaringBitmap {
-                let chosen = verdicts
-                    .iter()
-                    .zip(&numbers)
-                    .filter(|((_, verdict), _)| wanted.contains(verdict));
-                chosen.map(|(_, number)| *number).collect()
-            };
-            transaction.execute(
-                "INSERT OR REPLACE INTO presence (host, verified, missing, damaged) VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    host.0,
-                    bytes(select(&[Verdict::Read, Verdict::Confirmed])),
-                    bytes(select(&[Verdict::Missing])),
-                    bytes(select(&[Verdict::Damaged])),
-                ],
-            )?;
-            record_reading(transaction, host, crawl.at, &select(&[Verdict::Read]))?;
-            for piece in evidence {
-                transaction.execute(
-                    "INSERT INTO evidence (host, digest, url, found, seen_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![host.0, piece.digest.to_string(), piece.url, piece.found, at],
-                )?;
-            }
-            transaction.execute(
-                "DELETE FROM evidence WHERE host = ?1 AND id NOT IN
-                   (SELECT id FROM evidence WHERE host = ?1 ORDER BY id DESC LIMIT ?2)",
-                params![host.0, MAX_EVIDENCE],
-            )?;
-            transaction.execute(
-                "UPDATE host SET failed_crawls = 0, failure = NULL, crawled_at = ?2 WHERE id = ?1",
-                params![host.0, at],
-            )?;
-            if let Some(piece) = evidence.first() {
-                let reason = format!(
-                    "{} is damaged at {}: {}",
-                    piece.digest, piece.url, piece.found
-                );
-                transaction.execute(
-                    "UPDATE host SET quarantine = ?2 WHERE id = ?1",
-                    params![host.0, reason],
-                )?;
-            } else if *whole {
-                // Only having read everything proves that the damage is gone.
-                transaction.execute("UPDATE host SET quarantine = NULL WHERE id = ?1", [host.0])?;
-            }
-        }
+    if let Outcome::Finished {
+        verdicts, evidence, ..
+    } = &crawl.outcome
+    {
+        let numbers = enter_blobs(transaction, verdicts, catalog)?;
+        let select = |wanted: &[Verdict]| -> RoaringBitmap {
+            let chosen = verdicts
+                .iter()
+                .zip(&numbers)
+                .filter(|((_, verdict), _)| wanted.contains(verdict));
+            chosen.map(|(_, number)| *number).collect()
+        };
+        let verified = [Verdict::Read, Verdict::Sampled, Verdict::Confirmed];
+        transaction.execute(
+            "INSERT OR REPLACE INTO presence (host, verified, missing, damaged) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                host.0,
+                bytes(select(&verified)),
+                bytes(select(&[Verdict::Missing])),
+                bytes(select(&[Verdict::Damaged])),
+            ],
+        )?;
+        record_reading(transaction, host, crawl.at, &select(&[Verdict::Read]))?;
+        evidence::enter(transaction, host, &at, evidence)?;
     }
-    Ok(())
+    health::update(transaction, host, &at, &crawl.outcome)?;
+    let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
+    // A name that was spoilt by hand is nobody's.
+    Ok(name.parse().ok().map(|name| Recorded {
+        name,
+        before,
+        after,
+        repositories: Vec::new(),
+    }))
 }
 
 /// Moves what was read now to the day of the crawl.
@@ -335,61 +281,9 @@ fn enter_blobs(
     Ok(numbers)
 }
 
-/// The blobs of the catalog by the database's numbers, in their order.
-struct Numbers(Vec<(u32, BlobId)>);
-
-impl Numbers {
-    /// The blobs with the given numbers; both are in order, so one pass finds them.
-    fn among(&self, wanted: &RoaringBitmap) -> impl Iterator<Item = BlobId> {
-        let mut rest = self.0.iter().peekable();
-        wanted.iter().filter_map(move |number| {
-            while rest.next_if(|(known, _)| *known < number).is_some() {}
-            let found = rest.next_if(|(known, _)| *known == number);
-            found.map(|(_, id)| *id)
-        })
-    }
-}
-
-fn numbers(connection: &rusqlite::Connection, catalog: &Catalog) -> rusqlite::Result<Numbers> {
-    let mut statement = connection.prepare_cached("SELECT id, digest FROM blob ORDER BY id")?;
-    let mut rows = statement.query(())?;
-    let mut numbers = Vec::with_capacity(catalog.blobs().in_use());
-    while let Some(row) = rows.next()? {
-        // Borrowed: there may be a million.
-        let digest = row.get_ref(1)?.as_str().ok();
-        let digest = digest.and_then(|text| text.parse::<Digest>().ok());
-        if let Some(id) = digest.and_then(|digest| catalog.id(&digest)) {
-            numbers.push((row.get(0)?, id));
-        }
-    }
-    Ok(Numbers(numbers))
-}
-
-/// The blobs the host was verified to hold at its last crawl, by the database's numbers.
-fn verified_by(connection: &rusqlite::Connection, host: HostId) -> rusqlite::Result<RoaringBitmap> {
-    let query = "SELECT verified FROM presence WHERE host = ?1";
-    let blob: Option<Vec<u8>> = connection
-        .query_row(query, [host.0], |row| row.get(0))
-        .optional()?;
-    Ok(blob.map(|blob| bitmap(&blob)).unwrap_or_default())
-}
-
-/// A damaged bitmap reads as empty: the host then gets no clients until it is crawled again.
-fn bitmap(bytes: &[u8]) -> RoaringBitmap {
-    RoaringBitmap::deserialize_from(bytes).unwrap_or_default()
-}
-
-fn bytes(mut bitmap: RoaringBitmap) -> Vec<u8> {
-    // A mirror that holds nearly all is a few runs of numbers.
-    bitmap.optimize();
-    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
-    // Writing to a vector cannot fail.
-    drop(bitmap.serialize_into(&mut bytes));
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::civil::Date;
     use oci_mirror::descriptor::Descriptor;
     use oci_mirror::digest::Algorithm;
     use oci_mirror::media_type::MediaType;
@@ -398,7 +292,7 @@ mod tests {
 
     use super::super::hosts::tests::new_host;
     use super::*;
-    use crate::network::Health;
+    use crate::crawler::identity::Identity;
 
     /// A catalog of one manifest and its config.
     fn catalog(root: &std::path::Path) -> Catalog {
@@ -423,15 +317,16 @@ mod tests {
         Catalog::load(writer.tree(), None).unwrap()
     }
 
-    fn finished(whole: bool, verdicts: Vec<(BlobId, Verdict)>, evidence: Vec<Evidence>) -> Crawl {
-        Crawl {
-            at: Timestamp::UNIX_EPOCH,
-            outcome: Outcome::Finished {
-                whole,
-                verdicts,
-                evidence,
-            },
-        }
+    fn crawl(outcome: Outcome) -> Crawl {
+        Crawl::new(Timestamp::UNIX_EPOCH, outcome)
+    }
+
+    fn finished(scope: Scope, verdicts: Vec<(BlobId, Verdict)>, evidence: Vec<Evidence>) -> Crawl {
+        crawl(Outcome::Finished {
+            scope,
+            verdicts,
+            evidence,
+        })
     }
 
     #[test]
@@ -453,28 +348,29 @@ mod tests {
 
         let both = vec![(BlobId(0), Verdict::Read), (BlobId(1), Verdict::Read)];
         database
-            .record_crawl(id, &finished(true, both.clone(), vec![]), &catalog)
+            .record_crawl(id, &finished(Scope::Whole, both.clone(), vec![]), &catalog)
             .unwrap();
         assert_eq!(
             (health(&database), held(&database)),
             (Health::Healthy, vec![true, true])
         );
         assert_eq!(
-            database.last_read(id, &catalog).unwrap(),
+            database.known(id, &catalog).unwrap().read,
             [Some(Date::constant(1970, 1, 1)); 2]
         );
 
-        let failed = Crawl {
-            at: Timestamp::UNIX_EPOCH,
-            outcome: Outcome::Failed("refused".to_owned()),
+        let failed = crawl(Outcome::Failed("refused".to_owned()));
+        let recorded = database.record_crawl(id, &failed, &catalog).unwrap();
+        let failing = Health::Failing {
+            crawls: 1,
+            reason: "refused".to_owned(),
         };
-        database.record_crawl(id, &failed, &catalog).unwrap();
+        assert_eq!(health(&database), failing);
+        let recorded = recorded.unwrap();
+        assert_eq!(recorded.name, new.name);
         assert_eq!(
-            health(&database),
-            Health::Failing {
-                crawls: 1,
-                reason: "refused".to_owned()
-            }
+            (recorded.before, recorded.after),
+            (Health::Healthy, failing)
         );
 
         let lost = vec![
@@ -482,7 +378,7 @@ mod tests {
             (BlobId(1), Verdict::Missing),
         ];
         database
-            .record_crawl(id, &finished(false, lost, vec![]), &catalog)
+            .record_crawl(id, &finished(Scope::Whole, lost, vec![]), &catalog)
             .unwrap();
         assert_eq!(
             (health(&database), held(&database)),
@@ -493,13 +389,15 @@ mod tests {
         let evidence = Evidence {
             digest,
             url: "https://m/x".to_owned(),
+            expected: "sense".to_owned(),
             found: "nonsense".to_owned(),
+            identity: Identity::Crawler,
         };
         let damaged = vec![(BlobId(0), Verdict::Read), (BlobId(1), Verdict::Damaged)];
         database
             .record_crawl(
                 id,
-                &finished(true, damaged, vec![evidence.clone()]),
+                &finished(Scope::Whole, damaged, vec![evidence.clone()]),
                 &catalog,
             )
             .unwrap();
@@ -507,15 +405,41 @@ mod tests {
         assert_eq!(database.evidence(&new.name).unwrap()[0].1, evidence);
 
         database
-            .record_crawl(id, &finished(false, both.clone(), vec![]), &catalog)
+            .record_crawl(id, &finished(Scope::Part, both.clone(), vec![]), &catalog)
             .unwrap();
         assert!(
             matches!(health(&database), Health::Quarantined { .. }),
             "only a whole crawl clears it"
         );
         database
-            .record_crawl(id, &finished(true, both, vec![]), &catalog)
+            .record_crawl(id, &finished(Scope::Whole, both, vec![]), &catalog)
             .unwrap();
         assert_eq!(health(&database), Health::Healthy);
+
+        database.remove_host(&new.name).unwrap();
+        assert_eq!(database.record_crawl(id, &failed, &catalog).unwrap(), None);
+    }
+
+    #[test]
+    fn a_blob_is_offered_once_bytes_of_it_were_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = catalog(&dir.path().join("tree"));
+        let mut database = Database::open(&dir.path().join("x.db")).unwrap();
+        let id = database
+            .add_host(&new_host("m", "https://m.example/t"))
+            .unwrap();
+        for (verdict, verified) in [
+            (Verdict::Present, false),
+            (Verdict::Sampled, true),
+            (Verdict::Confirmed, true),
+            (Verdict::Unknown, false),
+        ] {
+            let found = finished(Scope::Whole, vec![(BlobId(1), verdict)], vec![]);
+            database.record_crawl(id, &found, &catalog).unwrap();
+            let known = database.known(id, &catalog).unwrap();
+            assert_eq!(known.verified.contains(1), verified, "{verdict:?}");
+            assert!(known.missing.is_empty() && known.damaged.is_empty());
+            assert_eq!(known.read, [None; 2]);
+        }
     }
 }

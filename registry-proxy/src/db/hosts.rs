@@ -3,10 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::{Database, Error};
+use super::{Database, Error, health};
 use crate::geo::Coordinates;
-use crate::network::host::Admin;
-use crate::network::{Bandwidth, Health, Host, HostId, HostName, NewHost, Visibility};
+use crate::network::{Bandwidth, Host, HostId, HostName, NewHost, SiteName, Switch, Visibility};
 
 /// A host with what is known beside it.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,9 +93,10 @@ impl Database {
 
     fn rows(&self) -> rusqlite::Result<Vec<Row>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, name, country, latitude, longitude, bandwidth, private, disabled, failed_crawls, failure,
-                    quarantine, crawled_at
-             FROM host ORDER BY id",
+            "SELECT host.id, host.name, country, latitude, longitude, bandwidth, private, host.disabled, failed_crawls,
+                    failure, quarantine, crawled_at, kind, max_blob_size, host.disabled_by_site,
+                    site.name, site.disabled, site.disabled_by_site
+             FROM host JOIN site ON site.id = host.site ORDER BY host.id",
         )?;
         let rows = statement.query_map((), |row| {
             Ok(Row {
@@ -113,6 +113,12 @@ impl Database {
                 failure: row.get(9)?,
                 quarantine: row.get(10)?,
                 crawled_at: row.get(11)?,
+                kind: row.get(12)?,
+                max_blob_size: row.get(13)?,
+                disabled_by_site: row.get(14)?,
+                site: row.get(15)?,
+                site_disabled: row.get(16)?,
+                site_disabled_by_site: row.get(17)?,
             })
         })?;
         rows.collect()
@@ -134,16 +140,11 @@ impl Database {
             host: row.name.clone(),
             field,
         };
-        let health = match (&row.quarantine, row.failed_crawls) {
-            (Some(reason), _) => Health::Quarantined {
-                reason: reason.clone(),
-            },
-            (None, 0) => Health::Healthy,
-            (None, crawls) => Health::Failing {
-                crawls,
-                reason: row.failure.clone().unwrap_or_default(),
-            },
-        };
+        let health = health::health(
+            row.quarantine.clone(),
+            row.failed_crawls,
+            row.failure.clone(),
+        );
         let urls = self.texts("SELECT url FROM url WHERE host = ?1 ORDER BY position", id)?;
         let netblocks = self.texts(
             "SELECT cidr FROM netblock WHERE host = ?1 ORDER BY cidr",
@@ -166,7 +167,11 @@ impl Database {
             id,
         )?;
         let globs = self.texts(
-            "SELECT glob FROM repository WHERE host = ?1 ORDER BY position",
+            "SELECT glob FROM repository WHERE host = ?1 AND NOT excluded ORDER BY position",
+            id,
+        )?;
+        let excluded = self.texts(
+            "SELECT glob FROM repository WHERE host = ?1 AND excluded ORDER BY position",
             id,
         )?;
         let country = row
@@ -200,11 +205,21 @@ impl Database {
             peer_asns: parse_all(&peers).ok_or_else(|| malformed("AS number"))?,
             allowed_countries: parse_all(&allowed).ok_or_else(|| malformed("country"))?,
             denied_countries: parse_all(&denied).ok_or_else(|| malformed("country"))?,
-            admin: row
-                .disabled
-                .clone()
-                .map_or(Admin::Enabled, |reason| Admin::Disabled { reason }),
+            site: row.site.parse().map_err(|_| malformed("site"))?,
+            kind: row.kind.parse().map_err(|_| malformed("kind"))?,
+            max_blob_size: row
+                .max_blob_size
+                .map(u64::try_from)
+                .transpose()
+                .map_err(|_| malformed("largest blob"))?,
+            excluded_repositories: parse_all(&excluded)
+                .ok_or_else(|| malformed("repository pattern"))?,
+            admin: Switch::from(row.disabled.clone()),
+            own: Switch::from(row.disabled_by_site.clone()),
+            site_admin: Switch::from(row.site_disabled.clone()),
+            site_own: Switch::from(row.site_disabled_by_site.clone()),
             health,
+            failing_repositories: Vec::new(),
         };
         let crawled_at = row
             .crawled_at
@@ -228,24 +243,32 @@ struct Row {
     failure: Option<String>,
     quarantine: Option<String>,
     crawled_at: Option<String>,
+    kind: String,
+    max_blob_size: Option<i64>,
+    disabled_by_site: Option<String>,
+    site: String,
+    site_disabled: Option<String>,
+    site_disabled_by_site: Option<String>,
 }
 
 fn insert(transaction: &Transaction<'_>, host: &NewHost) -> rusqlite::Result<HostId> {
-    // Until sites are managed on their own, each host is the one host of a site of its name.
+    let site = host.site.clone();
+    let site = site.unwrap_or_else(|| SiteName::from(&host.name));
     transaction.execute(
         "INSERT OR IGNORE INTO site (name) VALUES (?1)",
-        [host.name.as_str()],
+        [site.as_str()],
     )?;
     let site: Option<i64> = transaction
         .query_row(
             "SELECT id FROM site WHERE name = ?1",
-            [host.name.as_str()],
+            [site.as_str()],
             |row| row.get(0),
         )
         .optional()?;
     transaction.execute(
-        "INSERT INTO host (site, name, country, latitude, longitude, bandwidth, private)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO host (site, name, country, latitude, longitude, bandwidth, private, kind, max_blob_size,
+                           disabled, disabled_by_site)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             site,
             host.name.as_str(),
@@ -254,6 +277,11 @@ fn insert(transaction: &Transaction<'_>, host: &NewHost) -> rusqlite::Result<Hos
             host.coordinates.map(|coordinates| coordinates.longitude()),
             host.bandwidth.mbit(),
             host.visibility == Visibility::Private,
+            host.kind.as_str(),
+            host.max_blob_size
+                .map(|size| i64::try_from(size.0).unwrap_or(i64::MAX)),
+            host.disabled,
+            host.disabled_by_site,
         ],
     )?;
     let id = transaction.last_insert_rowid();
@@ -289,10 +317,12 @@ fn insert(transaction: &Transaction<'_>, host: &NewHost) -> rusqlite::Result<Hos
             )?;
         }
     }
-    for (position, glob) in (0_i64..).zip(&host.repositories) {
+    let carried = host.repositories.iter().map(|glob| (glob, false));
+    let excluded = host.excluded_repositories.iter().map(|glob| (glob, true));
+    for (position, (glob, excluded)) in (0_i64..).zip(carried.chain(excluded)) {
         transaction.execute(
-            "INSERT INTO repository VALUES (?1, ?2, ?3)",
-            params![id, position, glob.as_str()],
+            "INSERT INTO repository (host, position, glob, excluded) VALUES (?1, ?2, ?3, ?4)",
+            params![id, position, glob.as_str(), excluded],
         )?;
     }
     Ok(HostId(u32::try_from(id).unwrap_or(u32::MAX)))
@@ -304,7 +334,10 @@ fn parse_all<T: std::str::FromStr>(texts: &[String]) -> Option<Vec<T>> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use oci_mirror::size::ByteSize;
+
     use super::*;
+    use crate::network::Kind;
 
     /// A host with every field set.
     pub(crate) fn new_host(name: &str, url: &str) -> NewHost {
@@ -322,6 +355,10 @@ pub(crate) mod tests {
             repositories: vec!["fedora/*".parse().unwrap(), "a".parse().unwrap()],
             allowed_countries: vec!["DE".parse().unwrap()],
             denied_countries: vec!["FR".parse().unwrap()],
+            site: "s".parse().ok(),
+            kind: Kind::Cdn,
+            max_blob_size: Some(ByteSize(1 << 30)),
+            excluded_repositories: vec!["fedora/eln".parse().unwrap()],
             ..NewHost::new(name.parse().unwrap(), vec![url.parse().unwrap()])
         }
     }
@@ -361,9 +398,7 @@ pub(crate) mod tests {
         database
             .set_disabled(&host.name, Some("moving house"))
             .unwrap();
-        let reason = Admin::Disabled {
-            reason: "moving house".to_owned(),
-        };
+        let reason = Switch::from(Some("moving house".to_owned()));
         assert_eq!(database.host(&host.name).unwrap().host.admin, reason);
         database.remove_host(&host.name).unwrap();
         assert!(database.hosts().unwrap().is_empty());

@@ -3,9 +3,18 @@
 //! Everything blocks; callers that must not go through `spawn_blocking`. The request path never comes
 //! here: it reads the snapshot that is built from [`Database::hosts`] and [`Database::presence`].
 
+mod accounts;
 mod crawls;
+mod evidence;
+mod health;
 mod hosts;
+mod import;
+mod presence;
+mod probes;
+mod repositories;
+mod rounds;
 mod schema;
+mod sites;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +22,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use crawls::{Crawl, Evidence, Outcome, Verdict};
+pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
+pub use evidence::Evidence;
 pub use hosts::Listed;
+pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
+pub use rounds::Known;
 
 /// How long to wait for another writer before giving up.
 const BUSY: Duration = Duration::from_secs(10);
@@ -309,6 +321,33 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_keeps_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let first = Connection::open(&path).unwrap();
+        first.execute_batch(schema::MIGRATIONS[0]).unwrap();
+        first
+            .execute_batch(
+                "PRAGMA application_id = 0x4f43496d; PRAGMA user_version = 1;
+                 INSERT INTO site VALUES (1, 'm');
+                 INSERT INTO host VALUES (7, 1, 'm', 'DE', NULL, NULL, 100, 0, 'moving', 2, 'refused', NULL, NULL);
+                 INSERT INTO url VALUES (7, 0, 'https://m.example');
+                 INSERT INTO repository VALUES (7, 0, 'fedora/*');
+                 INSERT INTO presence VALUES (7, x'', x'', x'');
+                 INSERT INTO evidence VALUES (1, 7, 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', 'u', 'f', 't');",
+            )
+            .unwrap();
+        drop(first);
+        let database = Database::open(&path).unwrap();
+        let host = database.hosts().unwrap().remove(0);
+        assert_eq!((host.id.0, host.site.as_str()), (7, "m"));
+        assert_eq!(host.admin.reason(), Some("moving"));
+        assert!(host.carries(&"fedora/fedora".parse().unwrap()));
+        assert_eq!(database.evidence(&host.name).unwrap().len(), 1);
+        assert_eq!(database.verified_count(host.id).unwrap(), 0);
     }
 
     #[test]

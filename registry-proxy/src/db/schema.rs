@@ -7,7 +7,7 @@
 pub(super) const APPLICATION_ID: i64 = 0x4f43_496d;
 
 /// Every migration, in order; the first makes an empty database ours.
-pub(super) const MIGRATIONS: [&str; 1] = [FIRST];
+pub(super) const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
 
 /// Bitmaps are roaring bitmaps (portable serialization) over `blob.id`.
 const FIRST: &str = "
@@ -101,4 +101,81 @@ CREATE TABLE evidence (
 ) STRICT;
 
 CREATE INDEX evidence_by_host ON evidence (host, seen_at);
+";
+
+/// Sites with accounts, switches for several people, and what the crawler remembers from one crawl to
+/// the next.
+const SECOND: &str = "
+ALTER TABLE site ADD COLUMN url TEXT;
+ALTER TABLE site ADD COLUMN disabled TEXT;               -- by an administrator: why
+ALTER TABLE site ADD COLUMN disabled_by_site TEXT;       -- by its own people: why
+CREATE TABLE account (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    name        TEXT NOT NULL UNIQUE,
+    email       TEXT,
+    created_at  TEXT NOT NULL
+) STRICT;
+CREATE TABLE site_account (
+    site     INTEGER NOT NULL REFERENCES site (id) ON DELETE CASCADE,
+    account  INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    PRIMARY KEY (site, account)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX site_account_by_account ON site_account (account);
+CREATE INDEX host_by_site ON host (site);
+
+ALTER TABLE host ADD COLUMN kind TEXT NOT NULL DEFAULT 'server' CHECK (kind IN ('server', 'cdn'));
+ALTER TABLE host ADD COLUMN max_blob_size INTEGER CHECK (max_blob_size >= 1);
+ALTER TABLE host ADD COLUMN disabled_by_site TEXT;       -- `disabled` is the administrator's
+ALTER TABLE host ADD COLUMN quarantined_at TEXT;         -- of the first damage; NULL when not in quarantine
+UPDATE host SET quarantined_at = crawled_at WHERE quarantine IS NOT NULL;
+ALTER TABLE host ADD COLUMN clean_samples INTEGER NOT NULL DEFAULT 0;  -- right in a row since damage was last seen
+ALTER TABLE host ADD COLUMN finished_at TEXT;            -- of the last crawl that went through (crawled_at: of any)
+ALTER TABLE host ADD COLUMN state_digest TEXT;           -- of the mirror's own state.json when it was last seen
+ALTER TABLE host ADD COLUMN tree_serial INTEGER;         -- and the serial in it
+ALTER TABLE host ADD COLUMN claimed_until TEXT;          -- a crawl is under way, in this process or another
+ALTER TABLE repository ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0 CHECK (excluded IN (0, 1));
+ALTER TABLE presence ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;   -- grows over the whole table with each change of a row
+ALTER TABLE evidence ADD COLUMN expected TEXT NOT NULL DEFAULT '';
+ALTER TABLE evidence ADD COLUMN identity TEXT NOT NULL DEFAULT 'crawler';
+
+CREATE TABLE crawl (                                     -- the last 200 of each host
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    host      INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+    began_at  TEXT NOT NULL,
+    ended_at  TEXT NOT NULL,
+    failure   TEXT,
+    requests  INTEGER NOT NULL,
+    bytes     INTEGER NOT NULL,
+    verified  INTEGER NOT NULL,
+    present   INTEGER NOT NULL,                          -- there, and none of their bytes ever read
+    missing   INTEGER NOT NULL,
+    damaged   INTEGER NOT NULL,
+    unknown   INTEGER NOT NULL,
+    sampled   INTEGER NOT NULL,                          -- blobs of which bytes were read
+    undetected REAL NOT NULL                             -- ln of the chance that 1 % damaged blobs would not have been caught; 0: nothing was read
+) STRICT;
+CREATE INDEX crawl_by_host ON crawl (host, id);
+
+CREATE TABLE repository_health (                         -- a row only where something is amiss
+    host           INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+    repository     TEXT NOT NULL,
+    failed_crawls  INTEGER NOT NULL,
+    failure        TEXT,
+    carried        INTEGER NOT NULL,
+    verified       INTEGER NOT NULL,
+    missing        INTEGER NOT NULL,
+    damaged        INTEGER NOT NULL,
+    unknown        INTEGER NOT NULL,
+    checked_at     TEXT NOT NULL,
+    PRIMARY KEY (host, repository)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE probe (
+    host    INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+    name    TEXT NOT NULL,                               -- tls, ipv4, ipv6, range, encoding
+    result  TEXT NOT NULL CHECK (result IN ('passed', 'failed', 'absent', 'unknown')),
+    detail  TEXT NOT NULL,
+    at      TEXT NOT NULL,
+    PRIMARY KEY (host, name)
+) STRICT, WITHOUT ROWID;
 ";

@@ -7,6 +7,7 @@
 pub mod asn;
 pub mod continent;
 pub mod coordinates;
+pub mod countries;
 pub mod country;
 pub mod database;
 mod table;
@@ -14,6 +15,7 @@ mod table;
 pub use asn::Asn;
 pub use continent::Continent;
 pub use coordinates::Coordinates;
+pub use countries::Countries;
 pub use country::CountryCode;
 pub use database::{Error, Geo};
 

@@ -128,7 +128,7 @@ pub fn respond(
 ) -> Result<Answer, Halt> {
     let blob = subject.blob;
     let known = pieces_of(blob, snapshot, found)?;
-    let mut resources = snapshot.mirrors(subject.name, subject.id, request.client);
+    let mut resources = snapshot.mirrors(subject.name, subject.id, request.asker());
     debug_assert!(resources.len() <= MAX_MIRRORS);
     resources.push(Resource {
         url: format!("{}/tree/{}", request.public, TreePath::Blob(blob.digest)),

@@ -11,8 +11,9 @@ use oci_mirror::tree::{Catalog, Tree};
 use super::output::table;
 use crate::config::Config;
 use crate::db::Database;
-use crate::geo::Geo;
-use crate::select::{Client, Network, Policy};
+use crate::geo::{Countries, Geo};
+use crate::presence::HostSet;
+use crate::select::{Client, Network, Policy, Wanted};
 use crate::snapshot::MAX_MIRRORS;
 
 /// For whom, and for what.
@@ -30,21 +31,28 @@ pub struct Arguments {
 }
 
 /// One line per mirror, those the client would be sent to first.
-pub(super) fn text(arguments: &Arguments, database: &Database, config: &Config) -> Result<String> {
+pub(super) fn text(
+    arguments: &Arguments,
+    _as_json: bool,
+    database: &Database,
+    config: &Config,
+) -> Result<String> {
     let geo = Geo::open(&config.geoip)?;
     let client = Client {
         address: arguments.client,
         place: geo.locate(arguments.client),
+        wanted: Countries::default(),
     };
     let hosts = database.hosts()?;
-    let verified = match &arguments.blob {
-        None => None,
+    let (verified, size) = match &arguments.blob {
+        None => (HostSet::full(hosts.len()), None),
         Some(digest) => {
             let catalog = Tree::open(&config.tree).and_then(|tree| Catalog::load(&tree, None))?;
             let id = catalog
                 .id(digest)
                 .with_context(|| format!("the tree does not hold {digest}"))?;
-            Some(database.presence(&catalog, &hosts)?.of(id).clone())
+            let verified = database.presence(&catalog, &hosts)?.of(id).clone();
+            (verified, Some(catalog.blob(id).size))
         }
     };
     let network = Network::new(hosts);
@@ -52,12 +60,12 @@ pub(super) fn text(arguments: &Arguments, database: &Database, config: &Config) 
         min_mirrors: config.redirect.min_mirrors,
         limit: MAX_MIRRORS,
     };
-    let explained = network.explain(
-        &client,
-        verified.as_ref(),
-        arguments.repository.as_ref(),
-        policy,
-    );
+    let wanted = Wanted {
+        verified: &verified,
+        repository: arguments.repository.as_ref(),
+        size,
+    };
+    let explained = network.explain(&client, &wanted, policy);
 
     let unknown = || "unknown".to_owned();
     let mut text = format!(

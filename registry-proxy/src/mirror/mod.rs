@@ -90,7 +90,7 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> 
             database.remove_host(&name)?;
             format!("{name} is forgotten\n")
         }
-        Command::Explain(arguments) => explain::text(&arguments, &database, config)?,
+        Command::Explain(arguments) => explain::text(&arguments, false, &database, config)?,
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,16 @@
 //! A mirror.
 
+use std::fmt;
+use std::str::FromStr;
+
 use ipnet::IpNet;
+use oci_mirror::excerpt::Excerpt;
 use oci_mirror::reference::RepoName;
+use oci_mirror::size::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::standing::{Health, Inactive};
-use super::{Bandwidth, BaseUrl, HostId, HostName, RepoGlob};
+use super::{Bandwidth, BaseUrl, HostId, HostName, RepoGlob, SiteName};
 use crate::geo::{Asn, Coordinates, CountryCode};
 
 /// Who may be sent to a host.
@@ -18,6 +23,52 @@ pub enum Visibility {
     /// Only clients in the host's netblocks and autonomous systems.
     Private,
 }
+
+/// What a host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Kind {
+    /// A server at one place.
+    #[default]
+    Server,
+    /// A content delivery network: near everybody, at no place.
+    Cdn,
+}
+
+impl Kind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Cdn => "cdn",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = InvalidKind;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKind> {
+        match text {
+            "server" => Ok(Self::Server),
+            "cdn" => Ok(Self::Cdn),
+            _ => Err(InvalidKind(Excerpt(text).into())),
+        }
+    }
+}
+
+crate::by_text::by_text!(Kind);
+
+/// The text is no kind of host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no kind of mirror: server or cdn")]
+pub struct InvalidKind(Box<str>);
 
 /// What somebody says about a mirror when entering it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +109,24 @@ pub struct NewHost {
     /// Countries it does not serve.
     #[serde(default)]
     pub denied_countries: Vec<CountryCode>,
+    /// The site it belongs to; none: one of the host's own name.
+    #[serde(default)]
+    pub site: Option<SiteName>,
+    /// What it is.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Larger blobs are not asked of it.
+    #[serde(default)]
+    pub max_blob_size: Option<ByteSize>,
+    /// Of the repositories it carries, those it does not.
+    #[serde(default)]
+    pub excluded_repositories: Vec<RepoGlob>,
+    /// Why an administrator does not want it used, if so.
+    #[serde(default)]
+    pub disabled: Option<String>,
+    /// Why its own people do not want it used, if so.
+    #[serde(default)]
+    pub disabled_by_site: Option<String>,
 }
 
 impl NewHost {
@@ -76,14 +145,20 @@ impl NewHost {
             repositories: Vec::new(),
             allowed_countries: Vec::new(),
             denied_countries: Vec::new(),
+            site: None,
+            kind: Kind::default(),
+            max_blob_size: None,
+            excluded_repositories: Vec::new(),
+            disabled: None,
+            disabled_by_site: None,
         }
     }
 }
 
-/// Whether an administrator wants a host used.
+/// Whether somebody wants a host, or a site, used.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Admin {
+pub enum Switch {
     /// Yes.
     #[default]
     Enabled,
@@ -92,6 +167,23 @@ pub enum Admin {
         /// Why; may be empty.
         reason: String,
     },
+}
+
+impl Switch {
+    /// Why it is off, if it is.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Enabled => None,
+            Self::Disabled { reason } => Some(reason),
+        }
+    }
+}
+
+impl From<Option<String>> for Switch {
+    /// Off, with a reason; on without.
+    fn from(reason: Option<String>) -> Self {
+        reason.map_or(Self::Enabled, |reason| Self::Disabled { reason })
+    }
 }
 
 /// A mirror of the network.
@@ -124,15 +216,32 @@ pub struct Host {
     pub allowed_countries: Vec<CountryCode>,
     /// Countries it does not serve.
     pub denied_countries: Vec<CountryCode>,
+    /// The site it belongs to.
+    pub site: SiteName,
+    /// What it is.
+    pub kind: Kind,
+    /// The length of the largest blob it may be asked for.
+    pub max_blob_size: Option<u64>,
+    /// Of the repositories it carries, those it does not.
+    pub excluded_repositories: Vec<RepoGlob>,
     /// Whether an administrator wants it used.
-    pub admin: Admin,
+    pub admin: Switch,
+    /// Whether its own people want it used.
+    pub own: Switch,
+    /// Whether an administrator wants its site used.
+    pub site_admin: Switch,
+    /// Whether its own people want their site used.
+    pub site_own: Switch,
     /// What the crawler found.
     pub health: Health,
+    /// Repositories that could not be crawled there, with what was wrong: the host is not used for them.
+    pub failing_repositories: Vec<(RepoName, String)>,
 }
 
 impl Host {
     /// A host as it is when it has just been entered.
     pub fn new(id: HostId, new: NewHost) -> Self {
+        let site = new.site.unwrap_or_else(|| SiteName::from(&new.name));
         Self {
             id,
             name: new.name,
@@ -147,33 +256,60 @@ impl Host {
             repositories: new.repositories,
             allowed_countries: new.allowed_countries,
             denied_countries: new.denied_countries,
-            admin: Admin::Enabled,
+            site,
+            kind: new.kind,
+            max_blob_size: new.max_blob_size.map(|size| size.0),
+            excluded_repositories: new.excluded_repositories,
+            admin: Switch::from(new.disabled),
+            own: Switch::from(new.disabled_by_site),
+            site_admin: Switch::Enabled,
+            site_own: Switch::Enabled,
             health: Health::Healthy,
+            failing_repositories: Vec::new(),
         }
     }
 
-    /// Whether the host is in use, and if not, why.
-    pub fn standing(&self) -> Result<(), Inactive> {
-        if let Admin::Disabled { reason } = &self.admin {
-            return Err(Inactive::DisabledByAdmin {
+    /// All that speaks against using the host, in the order of [`Inactive`].
+    pub fn objections(&self) -> Vec<Inactive> {
+        let site = || self.site.clone();
+        let off = |switch: &Switch, objection: &dyn Fn(String) -> Inactive| {
+            switch.reason().map(|reason| objection(reason.to_owned()))
+        };
+        let health = match &self.health {
+            Health::Healthy => None,
+            Health::Failing { crawls, reason } => Some(Inactive::Failing {
+                crawls: *crawls,
                 reason: reason.clone(),
-            });
-        }
-        match &self.health {
-            Health::Healthy => {}
-            Health::Failing { crawls, reason } => {
-                return Err(Inactive::Failing {
-                    crawls: *crawls,
-                    reason: reason.clone(),
-                });
-            }
-            Health::Quarantined { reason } => {
-                return Err(Inactive::Quarantined {
-                    reason: reason.clone(),
-                });
-            }
-        }
-        self.download_url().map(|_| ()).ok_or(Inactive::NoHttpUrl)
+            }),
+            Health::Quarantined { reason } => Some(Inactive::Quarantined {
+                reason: reason.clone(),
+            }),
+        };
+        let objections = [
+            off(&self.site_admin, &|reason| Inactive::SiteDisabled {
+                site: site(),
+                reason,
+            }),
+            off(&self.admin, &|reason| Inactive::DisabledByAdmin { reason }),
+            off(&self.site_own, &|reason| Inactive::SiteDisabledBySite {
+                site: site(),
+                reason,
+            }),
+            off(&self.own, &|reason| Inactive::DisabledBySite { reason }),
+            health,
+            self.download_url().is_none().then_some(Inactive::NoHttpUrl),
+        ];
+        objections.into_iter().flatten().collect()
+    }
+
+    /// Whether the host is in use, and if not, the first objection.
+    pub fn standing(&self) -> Result<(), Inactive> {
+        self.objections().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Whether nobody switched it off: then it is crawled, whatever was found last.
+    pub fn is_wanted(&self) -> bool {
+        !self.objections().iter().any(Inactive::is_intended)
     }
 
     /// The URL the crawler reads and clients are sent to: only what was verified may be handed out.
@@ -188,11 +324,17 @@ impl Host {
 
     /// Whether it is meant to hold the content of `repository`.
     pub fn carries(&self, repository: &RepoName) -> bool {
-        self.repositories.is_empty()
-            || self
-                .repositories
-                .iter()
-                .any(|glob| glob.matches(repository))
+        let named = |globs: &[RepoGlob]| globs.iter().any(|glob| glob.matches(repository));
+        (self.repositories.is_empty() || named(&self.repositories))
+            && !named(&self.excluded_repositories)
+    }
+
+    /// What was wrong with `repository` there, if it is not used for it.
+    pub fn repository_failure(&self, repository: &RepoName) -> Option<&str> {
+        let mut failing = self.failing_repositories.iter();
+        failing
+            .find(|(name, _)| name == repository)
+            .map(|(_, reason)| &**reason)
     }
 
     /// Its share of the load against other hosts of the same tier.
@@ -216,19 +358,29 @@ mod tests {
     #[test]
     fn each_reason_to_be_inactive_is_given() {
         assert_eq!(host().standing(), Ok(()));
-        let disabled = Host {
-            admin: Admin::Disabled {
-                reason: "moving".into(),
+        let off = || Switch::from(Some("moving".to_owned()));
+        for disabled in [
+            Host {
+                admin: off(),
+                ..host()
             },
-            ..host()
-        };
-        assert!(
-            disabled
-                .standing()
-                .unwrap_err()
-                .to_string()
-                .contains("moving")
-        );
+            Host {
+                own: off(),
+                ..host()
+            },
+            Host {
+                site_admin: off(),
+                ..host()
+            },
+            Host {
+                site_own: off(),
+                ..host()
+            },
+        ] {
+            assert!(!disabled.is_wanted());
+            let reason = disabled.standing().unwrap_err().to_string();
+            assert!(reason.ends_with(": moving"), "{reason}");
+        }
         for health in [
             Health::Failing {
                 crawls: 1,
@@ -243,6 +395,10 @@ mod tests {
             },
         ] {
             let host = Host { health, ..host() };
+            assert!(
+                host.is_wanted(),
+                "else nobody would find out that it is well again"
+            );
             assert!(host.standing().unwrap_err().to_string().contains("refused"));
             assert!(host.weight() == 0.0);
         }
@@ -251,6 +407,32 @@ mod tests {
             ..host()
         };
         assert_eq!(rsync_only.standing(), Err(Inactive::NoHttpUrl));
+    }
+
+    #[test]
+    fn all_objections_are_given_in_their_order() {
+        let all = Host {
+            admin: Switch::from(Some(String::new())),
+            own: Switch::from(Some(String::new())),
+            site_admin: Switch::from(Some(String::new())),
+            site_own: Switch::from(Some(String::new())),
+            health: Health::Quarantined { reason: "x".into() },
+            urls: Vec::new(),
+            ..host()
+        };
+        let said: Vec<_> = all.objections().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "site m disabled by an administrator",
+                "disabled by an administrator",
+                "site m disabled by its own people",
+                "disabled by its own people",
+                "quarantined: x",
+                "it has no http or https URL"
+            ]
+        );
+        assert_eq!(all.standing().unwrap_err(), all.objections()[0]);
     }
 
     #[test]
@@ -276,5 +458,11 @@ mod tests {
             ..host()
         };
         assert!(!picky.carries(&name));
+        let all_but_one = Host {
+            excluded_repositories: vec!["fedora/*".parse().unwrap()],
+            ..host()
+        };
+        assert!(!all_but_one.carries(&name));
+        assert!(all_but_one.carries(&"debian/base".parse().unwrap()));
     }
 }

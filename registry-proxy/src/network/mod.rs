@@ -1,6 +1,6 @@
 //! What a mirror network consists of: hosts, and what each of them is and wants.
 //!
-//! A [`Host`] is one mirror under one name. Everything here is plain values; which host a client gets
+//! A [`Host`] is one mirror under one name; those of one organisation are a site. Everything here is plain values; which host a client gets
 //! is decided in [`select`](crate::select), what a host holds is found out by the
 //! [`crawler`](crate::crawler) and kept in [`db`](crate::db).
 
@@ -15,6 +15,6 @@ pub mod standing;
 pub use bandwidth::Bandwidth;
 pub use base_url::BaseUrl;
 pub use glob::RepoGlob;
-pub use host::{Host, NewHost, Visibility};
-pub use name::{HostId, HostName};
+pub use host::{Host, Kind, NewHost, Switch, Visibility};
+pub use name::{AccountId, AccountName, HostId, HostName, SiteId, SiteName};
 pub use standing::{Health, Inactive};

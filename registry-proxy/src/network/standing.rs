@@ -1,11 +1,13 @@
 //! Whether a host may be used at all, and if not, who or what says so.
 //!
-//! There is one place that decides it, [`Host::standing`](super::Host::standing); everything that
-//! lists, selects or explains asks there.
+//! There is one place that decides it, [`Host::objections`](super::Host::objections); everything that
+//! lists, selects, crawls or explains asks there.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use super::SiteName;
 
 /// Crawls that must fail in a row before a host counts as gone rather than shaky.
 pub const FAILURES_TO_DISABLE: u32 = 4;
@@ -41,13 +43,32 @@ impl Health {
     }
 }
 
-/// Why a host is not used.
+/// Why a host is not used; the first in this order comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "inactive", rename_all = "kebab-case")]
 pub enum Inactive {
+    /// An administrator switched its whole site off.
+    SiteDisabled {
+        /// Which site.
+        site: SiteName,
+        /// What the administrator wrote.
+        reason: String,
+    },
     /// An administrator switched it off.
     DisabledByAdmin {
         /// What the administrator wrote.
+        reason: String,
+    },
+    /// Its own people switched its whole site off.
+    SiteDisabledBySite {
+        /// Which site.
+        site: SiteName,
+        /// What they wrote.
+        reason: String,
+    },
+    /// Its own people switched it off.
+    DisabledBySite {
+        /// What they wrote.
         reason: String,
     },
     /// It sent wrong bytes.
@@ -66,13 +87,34 @@ pub enum Inactive {
     NoHttpUrl,
 }
 
+impl Inactive {
+    /// Whether somebody wants it so, rather than the host being in no state to be used.
+    pub const fn is_intended(&self) -> bool {
+        match self {
+            Self::SiteDisabled { .. }
+            | Self::DisabledByAdmin { .. }
+            | Self::SiteDisabledBySite { .. }
+            | Self::DisabledBySite { .. } => true,
+            Self::Quarantined { .. } | Self::Failing { .. } | Self::NoHttpUrl => false,
+        }
+    }
+}
+
 impl fmt::Display for Inactive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DisabledByAdmin { reason } if reason.is_empty() => {
-                f.write_str("disabled by an administrator")
+            Self::SiteDisabled { site, reason } => {
+                write!(f, "site {site} disabled by an administrator{}", Why(reason))
             }
-            Self::DisabledByAdmin { reason } => write!(f, "disabled by an administrator: {reason}"),
+            Self::DisabledByAdmin { reason } => {
+                write!(f, "disabled by an administrator{}", Why(reason))
+            }
+            Self::SiteDisabledBySite { site, reason } => {
+                write!(f, "site {site} disabled by its own people{}", Why(reason))
+            }
+            Self::DisabledBySite { reason } => {
+                write!(f, "disabled by its own people{}", Why(reason))
+            }
             Self::Quarantined { reason } => write!(f, "quarantined: {reason}"),
             Self::Failing { crawls, reason } if *crawls >= FAILURES_TO_DISABLE => {
                 write!(f, "disabled after {crawls} failed crawls: {reason}")
@@ -82,6 +124,18 @@ impl fmt::Display for Inactive {
                 write!(f, "the last {crawls} crawls failed: {reason}")
             }
             Self::NoHttpUrl => f.write_str("it has no http or https URL"),
+        }
+    }
+}
+
+/// A reason that somebody wrote, which may be empty.
+struct Why<'a>(&'a str);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "" => Ok(()),
+            reason => write!(f, ": {reason}"),
         }
     }
 }

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use oci_mirror::reference::RepoName;
 use serde::Serialize;
 
 use super::network::Network;
-use super::order::{Client, Policy, Tier};
+use super::order::{Client, Policy, Tier, Wanted};
 use crate::geo::CountryCode;
 use crate::network::Inactive;
 use crate::presence::{HostPosition, HostSet};
@@ -80,19 +79,14 @@ impl fmt::Display for Reason {
 
 impl Network {
     /// Says of every host where it stands for a client, or why it does not; listed hosts first.
-    ///
-    /// Without a repository or without `verified`, what a host holds is not asked.
     pub fn explain(
         &self,
         client: &Client,
-        verified: Option<&HostSet>,
-        repository: Option<&RepoName>,
+        wanted: &Wanted<'_>,
         policy: Policy,
     ) -> Vec<Explanation> {
-        let everyone = HostSet::full(self.hosts.len());
-        let verified = verified.unwrap_or(&everyone);
-        let order = self.order_of(client, verified, repository, policy);
-        let mut others = everyone.clone();
+        let order = self.order(client, wanted, policy);
+        let mut others = HostSet::full(self.hosts.len());
         for choice in &order {
             others.remove(choice.host);
         }
@@ -109,8 +103,8 @@ impl Network {
         let left_out = others.iter().map(|position| {
             let reason = match &self.standings[position.index()] {
                 Err(inactive) => Reason::Inactive(inactive.clone()),
-                Ok(()) if !self.carries(position, repository) => Reason::OtherRepositories,
-                Ok(()) if !verified.contains(position) => Reason::Unverified,
+                Ok(()) if !self.carries(position, wanted.repository) => Reason::OtherRepositories,
+                Ok(()) if !wanted.verified.contains(position) => Reason::Unverified,
                 Ok(()) if !self.serves(position, client.place.country) => Reason::Country {
                     client: client.place.country,
                 },

@@ -6,11 +6,10 @@ use ipnet::IpNet;
 use oci_mirror::reference::RepoName;
 use proptest::prelude::*;
 
-use super::order::{Choice, Client, Policy, Tier};
+use super::order::{Choice, Client, Policy, Tier, Wanted};
 use super::{Network, Reason};
-use crate::geo::{Asn, Coordinates, CountryCode, Place};
-use crate::network::host::Admin;
-use crate::network::{Bandwidth, Health, Host, HostId, NewHost, Visibility};
+use crate::geo::{Asn, Coordinates, Countries, CountryCode, Place};
+use crate::network::{Bandwidth, Health, Host, HostId, NewHost, Switch, Visibility};
 use crate::presence::{HostPosition, HostSet};
 
 const ALL: Policy = Policy {
@@ -39,6 +38,16 @@ fn client_in(country: &str, address: [u8; 4]) -> Client {
     Client {
         address: address.into(),
         place,
+        wanted: Countries::default(),
+    }
+}
+
+/// A blob of `repository` that these hosts hold.
+fn held_by<'a>(verified: &'a HostSet, repository: &'a RepoName) -> Wanted<'a> {
+    Wanted {
+        verified,
+        repository: Some(repository),
+        size: Some(1 << 20),
     }
 }
 
@@ -46,8 +55,7 @@ fn client_in(country: &str, address: [u8; 4]) -> Client {
 fn names(network: &Network, client: &Client, policy: Policy) -> Vec<String> {
     let order = network.order(
         client,
-        &HostSet::full(network.hosts().len()),
-        &repo(),
+        &held_by(&HostSet::full(network.hosts().len()), &repo()),
         policy,
     );
     order
@@ -95,7 +103,7 @@ prop_compose! {
         host.allowed_countries = allowed.flatten().into_iter().collect();
         host.denied_countries = denied.flatten().into_iter().collect();
         match state {
-            0 => host.admin = Admin::Disabled { reason: "test".into() },
+            0 => host.admin = Switch::Disabled { reason: "test".into() },
             1 => host.health = Health::Failing { crawls: 1, reason: "test".into() },
             2 => host.health = Health::Quarantined { reason: "test".into() },
             3 => host.urls = vec!["rsync://m.example/x".parse().unwrap()],
@@ -115,7 +123,7 @@ prop_compose! {
     ) -> Client {
         let place = country.map(Place::in_country).unwrap_or_default();
         let place = Place { asn: asn.map(Asn), coordinates, ..place };
-        Client { address: [192, 0, third, last].into(), place }
+        Client { address: [192, 0, third, last].into(), place, wanted: Countries::default() }
     }
 }
 
@@ -144,9 +152,11 @@ proptest! {
         let network = network(hosts);
         let verified: HostSet = (0..40).map(HostPosition).filter(|host| held[host.index()]).collect();
         let policy = Policy { min_mirrors, limit };
-        let order = network.order(&client, &verified, &repo(), policy);
+        let repository = repo();
+        let wanted = held_by(&verified, &repository);
+        let order = network.order(&client, &wanted, policy);
 
-        prop_assert_eq!(&order, &network.order(&client, &verified, &repo(), policy), "same input, same order");
+        prop_assert_eq!(&order, &network.order(&client, &wanted, policy), "same input, same order");
         let distinct: HashSet<_> = order.iter().map(|choice| choice.host).collect();
         prop_assert_eq!(distinct.len(), order.len(), "nobody twice");
         prop_assert!(order.len() <= limit);
@@ -163,7 +173,7 @@ proptest! {
         }
         let elsewhere = order.iter().filter(|choice| choice.tier == Tier::Elsewhere).count();
         prop_assert!(elsewhere == 0 || order.len() <= min_mirrors, "the far away only fill up");
-        prop_assert!(network.order(&client, &verified, &repo(), ALL).starts_with(
+        prop_assert!(network.order(&client, &wanted, ALL).starts_with(
             &order.iter().filter(|choice| choice.tier < Tier::Elsewhere).copied().collect::<Vec<_>>()),
             "a shorter list is the start of the longer one");
     }
@@ -175,8 +185,10 @@ proptest! {
     ) {
         let network = network(hosts);
         let everyone = HostSet::full(network.hosts().len());
-        let order = network.order(&client, &everyone, &repo(), ALL);
-        let explained = network.explain(&client, Some(&everyone), Some(&repo()), ALL);
+        let repository = repo();
+        let wanted = held_by(&everyone, &repository);
+        let order = network.order(&client, &wanted, ALL);
+        let explained = network.explain(&client, &wanted, ALL);
         prop_assert_eq!(explained.len(), network.hosts().len(), "every host is explained");
         for (explanation, choice) in explained.iter().zip(&order) {
             prop_assert_eq!(explanation.host, choice.host);
@@ -191,7 +203,7 @@ proptest! {
     #[test]
     fn longer_netblocks_come_first(hosts in prop::collection::vec(any_host(), 0..40), client in any_client()) {
         let network = network(hosts);
-        let order = network.order(&client, &HostSet::full(40), &repo(), ALL);
+        let order = network.order(&client, &held_by(&HostSet::full(40), &repo()), ALL);
         let longest = |choice: &Choice| {
             let blocks = network.host(choice.host).netblocks.iter();
             blocks.filter(|block| block.contains(&client.address)).map(IpNet::prefix_len).max().unwrap_or_default()
@@ -315,7 +327,11 @@ fn a_private_host_is_first_at_home_and_absent_elsewhere() {
         names(&network, &client_in("DE", [198, 18, 8, 1]), ALL),
         ["m1"]
     );
-    let explained = network.explain(&client_in("DE", [198, 18, 8, 1]), None, None, ALL);
+    let explained = network.explain(
+        &client_in("DE", [198, 18, 8, 1]),
+        &held_by(&HostSet::full(2), &repo()),
+        ALL,
+    );
     assert_eq!(explained[1].taken, Err(Reason::Private));
 }
 

@@ -25,5 +25,5 @@ mod laws;
 
 pub use explain::{Explanation, Reason, Taken};
 pub use network::Network;
-pub use order::{Choice, Client, Policy, Tier};
+pub use order::{Choice, Client, Policy, Tier, Wanted};
 pub use source::Source;

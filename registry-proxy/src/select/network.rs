@@ -78,7 +78,7 @@ impl Network {
         if !(host.allowed_countries.is_empty() && host.denied_countries.is_empty()) {
             self.choosy.insert(position);
         }
-        if !host.repositories.is_empty() {
+        if !(host.repositories.is_empty() && host.excluded_repositories.is_empty()) {
             self.restricted.insert(position);
         }
         for netblock in &host.netblocks {

@@ -10,7 +10,7 @@ use super::distance;
 use super::network::Network;
 use super::rank::{self, ClientKey};
 use crate::geo::coordinates::Direction;
-use crate::geo::{CountryCode, Place};
+use crate::geo::{Countries, CountryCode, Place};
 use crate::presence::{HostPosition, HostSet};
 
 /// Who asks.
@@ -20,6 +20,19 @@ pub struct Client {
     pub address: IpAddr,
     /// Where the address is.
     pub place: Place,
+    /// The countries whose mirrors it asks for; none: those near its place.
+    pub wanted: Countries,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The hosts that were seen to hold the blob; nobody else is ever named.
+    pub verified: &'a HostSet,
+    /// The repository it is part of; without one, what a host carries is not asked.
+    pub repository: Option<&'a RepoName>,
+    /// Its length, if there is a blob.
+    pub size: Option<u64>,
 }
 
 /// How many mirrors to name.
@@ -69,49 +82,32 @@ pub struct Choice {
 }
 
 impl Network {
-    /// The mirrors for a client that asks for a blob of `repository`, best first.
-    ///
-    /// `verified` are the hosts that were seen to hold the blob; nobody else is ever named.
+    /// The mirrors for a client and what it asks for, best first.
     ///
     /// ```
-    /// use registry_proxy::geo::Place;
+    /// use registry_proxy::geo::{Countries, Place};
     /// use registry_proxy::network::{Host, HostId, NewHost};
     /// use registry_proxy::presence::HostSet;
-    /// use registry_proxy::select::{Client, Network, Policy, Tier};
+    /// use registry_proxy::select::{Client, Network, Policy, Tier, Wanted};
     /// let mut new = NewHost::new("m".parse().unwrap(), vec!["https://m.example".parse().unwrap()]);
     /// new.netblocks = vec!["192.0.2.0/24".parse().unwrap()];
     /// let network = Network::new(vec![Host::new(HostId(1), new)]);
-    /// let client = Client { address: "192.0.2.7".parse().unwrap(), place: Place::default() };
+    /// let address = "192.0.2.7".parse().unwrap();
+    /// let client = Client { address, place: Place::default(), wanted: Countries::default() };
+    /// let wanted = Wanted { verified: &HostSet::full(1), repository: None, size: None };
     /// let policy = Policy { min_mirrors: 5, limit: 10 };
-    /// let order = network.order(&client, &HostSet::full(1), &"fedora/fedora".parse().unwrap(), policy);
+    /// let order = network.order(&client, &wanted, policy);
     /// assert_eq!(order[0].tier, Tier::Netblock);
     /// ```
-    pub fn order(
-        &self,
-        client: &Client,
-        verified: &HostSet,
-        repository: &RepoName,
-        policy: Policy,
-    ) -> Vec<Choice> {
-        self.order_of(client, verified, Some(repository), policy)
-    }
-
-    /// The same; without a repository, what a host carries is not asked.
-    pub(super) fn order_of(
-        &self,
-        client: &Client,
-        verified: &HostSet,
-        repository: Option<&RepoName>,
-        policy: Policy,
-    ) -> Vec<Choice> {
+    pub fn order(&self, client: &Client, wanted: &Wanted<'_>, policy: Policy) -> Vec<Choice> {
         let place = &client.place;
         let mut listing = Listing {
             network: self,
             client: ClientKey::of(client.address),
             direction: place.coordinates.map(Direction::from),
             country: place.country,
-            repository,
-            verified,
+            repository: wanted.repository,
+            verified: wanted.verified,
             limit: policy.limit,
             chosen: Vec::with_capacity(policy.limit.min(FEW)),
             best: Vec::with_capacity(policy.limit.min(FEW)),

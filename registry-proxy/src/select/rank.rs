@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 /// What stands for a client: its network, so that neighbours behind one resolver or NAT, and a phone
 /// that changes its address, keep their mirror.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientKey(u64);
 
 /// What stands for a host: its name, which outlives a re-created database.
@@ -30,6 +30,11 @@ impl ClientKey {
             IpAddr::V6(address) => u64::try_from(u128::from(address) >> 80).unwrap_or_default(),
         };
         Self(mix(network))
+    }
+
+    /// Its bits, well mixed.
+    pub const fn bits(self) -> u64 {
+        self.0
     }
 }
 

@@ -9,6 +9,7 @@ mod watcher;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use oci_mirror::reference::RepoName;
@@ -16,14 +17,15 @@ use oci_mirror::tree::catalog::{BlobId, Repository};
 use oci_mirror::tree::{Catalog, Tree, TreePath};
 
 use crate::client_address::TrustedProxies;
-use crate::config::Config;
+use crate::config::{Config, Stream};
 use crate::geo::{self, Geo, Place};
 use crate::metalink::Resource;
 use crate::metalink::pieces::PieceCache;
 use crate::observe::{Redirects, access};
 use crate::presence::{HostPosition, Presence};
-use crate::select::{Choice, Client, Network};
-use crate::v2;
+use crate::remembered::Remembered;
+use crate::select::{Choice, Client, Network, Wanted};
+use crate::v2::{self, Asker};
 
 pub use watcher::{Error, Reconfigure, Watcher};
 
@@ -53,6 +55,8 @@ pub struct Snapshot {
     pub access: access::Log,
     /// How often each mirror was the one a client was sent to.
     pub redirects: Redirects,
+    /// What requests have left behind; by the numbers of this catalog.
+    pub remembered: Arc<Remembered>,
     /// When it was loaded.
     pub loaded: Timestamp,
 }
@@ -81,10 +85,7 @@ impl Settings {
     pub fn of(config: &Config, geo: Arc<Geo>) -> Self {
         Self {
             geo,
-            policy: Policy {
-                min_size: config.redirect.min_size.0,
-                min_mirrors: config.redirect.min_mirrors,
-            },
+            policy: Policy::from(config),
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             access: access::Log {
                 which: config.log.requests,
@@ -95,12 +96,33 @@ impl Settings {
 }
 
 /// When to redirect, and to how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Smaller blobs are sent from the tree.
     pub min_size: u64,
     /// Farther mirrors are added until so many are listed.
     pub min_mirrors: usize,
+    /// How long a second request for the same blob is a retry; nothing: it never is.
+    pub retry_window: Duration,
+    /// Who gets the bytes through here.
+    pub stream: Arc<Stream>,
+}
+
+impl From<&Config> for Policy {
+    fn from(config: &Config) -> Self {
+        Self {
+            min_size: config.redirect.min_size.0,
+            min_mirrors: config.redirect.min_mirrors,
+            retry_window: config.redirect.retry_window,
+            stream: Arc::new(config.stream.clone()),
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::from(&Config::default())
+    }
 }
 
 impl Snapshot {
@@ -111,10 +133,10 @@ impl Snapshot {
             .ok_or_else(|| v2::Error::NameUnknown(name.clone()))
     }
 
-    /// The mirrors verified for a blob of `name`, best for `client` first.
-    pub fn mirrors(&self, name: &RepoName, blob: BlobId, client: Option<IpAddr>) -> Vec<Resource> {
+    /// The mirrors verified for a blob of `name`, best for `asker` first.
+    pub fn mirrors(&self, name: &RepoName, blob: BlobId, asker: Asker) -> Vec<Resource> {
         let path = TreePath::Blob(self.catalog.blob(blob).digest).to_string();
-        let listed = self.listed(name, blob, client, MAX_MIRRORS);
+        let listed = self.listed(name, blob, asker, MAX_MIRRORS);
         let resource = |position: &HostPosition| {
             let source = self.network.source(*position);
             Resource {
@@ -133,22 +155,32 @@ impl Snapshot {
         &self,
         name: &RepoName,
         blob: BlobId,
-        client: Option<IpAddr>,
+        asker: Asker,
         limit: usize,
     ) -> Vec<HostPosition> {
         let verified = self.presence.of(blob);
         if verified.is_empty() {
             return Vec::new();
         }
+        let client = asker.client;
         let address = client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
         let place = client.map_or_else(Place::default, |client| self.geo.locate(client));
-        let client = Client { address, place };
+        let client = Client {
+            address,
+            place,
+            wanted: asker.countries,
+        };
+        let wanted = Wanted {
+            verified,
+            repository: Some(name),
+            size: Some(self.catalog.blob(blob).size),
+        };
         let order = |limit| {
             let policy = crate::select::Policy {
                 min_mirrors: self.policy.min_mirrors,
                 limit,
             };
-            self.network.order(&client, verified, name, policy)
+            self.network.order(&client, &wanted, policy)
         };
         let first = order(limit);
         let full = first.len() == limit;

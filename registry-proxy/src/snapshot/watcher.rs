@@ -175,6 +175,7 @@ impl Watcher {
                 presence: Arc::clone(&current.presence),
                 pieces: Arc::clone(&current.pieces),
                 redirects: current.redirects.clone(),
+                remembered: Arc::clone(&current.remembered),
                 loaded: current.loaded,
                 geo,
                 policy,
@@ -284,6 +285,9 @@ impl Watcher {
             let pieces = known
                 .filter(|known| Arc::ptr_eq(&known.catalog, &catalog))
                 .map(|known| Arc::clone(&known.pieces));
+            let remembered = known
+                .filter(|known| catalog.goes_on_from(&known.catalog))
+                .map(|known| Arc::clone(&known.remembered));
             // What could not be taken up makes nothing younger.
             let kept = known.filter(|_| torn.is_some()).map(|known| known.loaded);
             let loaded = Loaded {
@@ -293,6 +297,7 @@ impl Watcher {
                     redirects: Redirects::following(&mirrors.network, counted),
                     loaded: kept.unwrap_or_else(Timestamp::now),
                     pieces: pieces.unwrap_or_default(),
+                    remembered: remembered.unwrap_or_default(),
                     tree,
                     catalog,
                     network: mirrors.network,

@@ -83,7 +83,7 @@ pub fn respond(
             };
         }
     }
-    let mirrors = snapshot.listed(name, id, request.client, fields::MAX_LINKS);
+    let mirrors = snapshot.listed(name, id, request.asker(), fields::MAX_LINKS);
     if request.method == Method::HEAD {
         return Ok(finish(Reply::Head, &mirrors, &subject, request, snapshot));
     }

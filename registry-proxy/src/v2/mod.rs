@@ -23,7 +23,7 @@ pub mod route;
 pub use answer::Answer;
 pub use disk::{Found, Halt, Want};
 pub use error::Error;
-pub use request::Request;
+pub use request::{Asker, Request};
 
 use http::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,

@@ -12,6 +12,7 @@ use oci_mirror::http::conditions::Validators;
 
 use super::error::Error;
 use crate::base_url::PublicUrl;
+use crate::geo::Countries;
 
 /// A request under `/v2/`.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,24 @@ pub struct Request<'a> {
     pub public: &'a PublicUrl,
 }
 
+/// For whom mirrors are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asker {
+    /// Who asks; `None` on a unix socket.
+    pub client: Option<IpAddr>,
+    /// The countries whose mirrors are asked for; none: those near the client.
+    pub countries: Countries,
+}
+
 impl<'a> Request<'a> {
+    /// For whom mirrors are to be listed.
+    pub fn asker(&self) -> Asker {
+        Asker {
+            client: self.client,
+            countries: Countries::default(),
+        }
+    }
+
     /// The path with percent-encoding undone: some clients write `sha256%3A…`.
     pub fn path(&self) -> Result<Cow<'a, str>, Error> {
         decode(self.uri.path()).ok_or(Error::PathInvalid)

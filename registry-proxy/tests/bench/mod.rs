@@ -16,10 +16,11 @@ use registry_proxy::config::Config;
 use registry_proxy::crawler::check::Limits;
 use registry_proxy::crawler::guard::Policy;
 use registry_proxy::crawler::once::HostReport;
-use registry_proxy::crawler::{Depth, Options, Report, Schedule, crawl};
-use registry_proxy::db::{Crawl, Database, Outcome, Verdict};
+use registry_proxy::crawler::{Depth, Options, Report, Schedule, crawl, wire};
+use registry_proxy::db::{Crawl, Database, Outcome, Scope, Verdict};
 use registry_proxy::network::{Host, HostName, NewHost};
 use registry_proxy::snapshot::{Snapshot, Watcher};
+use registry_proxy::v2::Asker;
 use tempfile::TempDir;
 
 use crate::hostile_mirror::HostileMirror;
@@ -150,7 +151,8 @@ impl Bench {
     }
 
     pub(crate) async fn crawl_with(&self, names: &[HostName], options: &Options) -> Report {
-        crawl(&self.database_path(), self.catalog(), names, options)
+        let tree = Tree::open(&self.tree()).unwrap();
+        crawl(&self.database_path(), &tree, self.catalog(), names, options)
             .await
             .unwrap()
     }
@@ -161,17 +163,16 @@ impl Bench {
         let mut database = self.database();
         let id = database.host(&name(host)).unwrap().host.id;
         let verdicts = (0..).map(oci_mirror::tree::catalog::BlobId);
-        let crawl = Crawl {
-            at: Timestamp::now() - SignedDuration::from_hours(24 * days),
-            outcome: Outcome::Finished {
-                whole: true,
-                verdicts: verdicts
-                    .take(catalog.blobs().len())
-                    .map(|id| (id, Verdict::Read))
-                    .collect(),
-                evidence: Vec::new(),
-            },
+        let outcome = Outcome::Finished {
+            scope: Scope::Whole,
+            verdicts: verdicts
+                .take(catalog.blobs().len())
+                .map(|id| (id, Verdict::Read))
+                .collect(),
+            evidence: Vec::new(),
         };
+        let at = Timestamp::now() - SignedDuration::from_hours(24 * days);
+        let crawl = Crawl::new(at, outcome);
         database.record_crawl(id, &crawl, &catalog).unwrap();
     }
 
@@ -213,7 +214,7 @@ impl Bench {
             for id in repository.members() {
                 let digest = snapshot.catalog.blob(id).digest;
                 let url = base.join(&TreePath::Blob(digest));
-                let mirrors = snapshot.mirrors(name, id, None);
+                let mirrors = snapshot.mirrors(name, id, Asker::default());
                 if mirrors.iter().any(|mirror| mirror.url == url) {
                     offered.insert(digest);
                 }
@@ -227,8 +228,16 @@ pub(crate) fn options(depth: Depth) -> Options {
     Options {
         policy: Policy::Any,
         depth,
-        limits: LIMITS,
+        wire: waiting(LIMITS),
         ..Options::default()
+    }
+}
+
+/// Asks mirrors with these limits.
+pub(crate) fn waiting(limits: Limits) -> wire::Settings {
+    wire::Settings {
+        limits,
+        ..wire::Settings::default()
     }
 }
 

@@ -305,7 +305,9 @@ async fn front_end(tree: &Path) -> anyhow::Result<()> {
         policy: Policy {
             min_size: 64 << 10,
             min_mirrors: 5,
+            ..Policy::default()
         },
+        remembered: Arc::default(),
         trusted: trusted.clone(),
         access: access::Log::default(),
         loaded: Timestamp::now(),

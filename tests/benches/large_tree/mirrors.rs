@@ -31,7 +31,8 @@ pub(crate) fn fill(path: &Path, hosts: u32, catalog: &Catalog) -> anyhow::Result
         let mut bytes = Vec::new();
         verified.serialize_into(&mut bytes)?;
         transaction.execute(
-            "INSERT INTO presence SELECT id, ?2, x'', x'' FROM host WHERE name = ?1",
+            "INSERT INTO presence (host, verified, missing, damaged)
+             SELECT id, ?2, x'', x'' FROM host WHERE name = ?1",
             params![format!("m{number}"), bytes],
         )?;
     }

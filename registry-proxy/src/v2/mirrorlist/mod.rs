@@ -25,7 +25,7 @@ use super::request::Request;
 use crate::geo::{Asn, CountryCode, Place};
 use crate::metalink::Subject;
 use crate::network::Host;
-use crate::select::{Client, Explanation, Policy, Reason, Tier};
+use crate::select::{Client, Explanation, Policy, Reason, Tier, Wanted};
 use crate::snapshot::{MAX_MIRRORS, Snapshot};
 
 /// Whether a request is for the list and not for the content.
@@ -131,17 +131,19 @@ impl MirrorList {
         let client = Client {
             address: request.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             place,
+            wanted: request.asker().countries,
         };
         let policy = Policy {
             min_mirrors: snapshot.policy.min_mirrors,
             limit: MAX_MIRRORS,
         };
         let path = TreePath::Blob(subject.blob.digest);
-        let verified = snapshot.presence.of(subject.id);
-        let explained =
-            snapshot
-                .network
-                .explain(&client, Some(verified), Some(subject.name), policy);
+        let wanted = Wanted {
+            verified: snapshot.presence.of(subject.id),
+            repository: Some(subject.name),
+            size: Some(subject.blob.size),
+        };
+        let explained = snapshot.network.explain(&client, &wanted, policy);
         let (mut mirrors, mut left_out, mut private_mirrors) = (Vec::new(), Vec::new(), 0);
         for explanation in explained {
             let host = snapshot.network.host(explanation.host);

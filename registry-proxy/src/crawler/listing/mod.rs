@@ -1,0 +1,1 @@
+//! Listings: what a mirror holds, as its rsync daemon says.

@@ -1,0 +1,1 @@
+//! Which blobs of a host are looked at this time.

@@ -1,0 +1,1 @@
+//! The mirror's own `state.json`: whether its copy of the tree has moved.

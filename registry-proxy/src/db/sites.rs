@@ -1,0 +1,1 @@
+//! Sites: organisations with one or several hosts.

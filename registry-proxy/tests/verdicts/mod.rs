@@ -1,0 +1,1 @@
+//! Bytes and what is said of them: hostile mirrors, samples, probes, quarantine.

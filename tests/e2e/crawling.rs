@@ -1,0 +1,1 @@
+//! Crawls of real mirrors: listings by rsync, and who is told of what.

@@ -1,0 +1,1 @@
+//! Real clients that come back after a mirror has failed them.

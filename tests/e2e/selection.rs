@@ -1,0 +1,1 @@
+//! Where clients are sent, and whether all that speaks of it says the same.

@@ -1,0 +1,1 @@
+//! Real web servers that are set up in ways no client bears.
