@@ -13,7 +13,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::catalog::{BlobId, Repository};
-use oci_mirror::tree::{Catalog, Tree, TreePath};
+use oci_mirror::tree::{Catalog, Tree};
 
 use crate::client_address::TrustedProxies;
 use crate::config::Config;
@@ -112,13 +112,17 @@ impl Snapshot {
     }
 
     /// The mirrors verified for a blob of `name`, best for `client` first.
-    pub fn mirrors(&self, name: &RepoName, blob: BlobId, client: Option<IpAddr>) -> Vec<Resource> {
-        let path = TreePath::Blob(self.catalog.blob(blob).digest).to_string();
+    pub fn mirrors(
+        &self,
+        name: &RepoName,
+        blob: BlobId,
+        client: Option<IpAddr>,
+    ) -> Vec<Resource<'_>> {
         let listed = self.listed(name, blob, client, MAX_MIRRORS);
         let resource = |position: &HostPosition| {
             let source = self.network.source(*position);
             Resource {
-                url: [&*source.base, &path].concat(),
+                base: &source.base,
                 country: source.country,
                 private: source.private,
             }
