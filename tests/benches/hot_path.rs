@@ -12,6 +12,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use oci_mirror::accept;
 use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::BlobId;
 use oci_mirror::tree::pieces::Pieces;
 use registry_proxy::geo::{Countries, CountryCode, Geo, Place};
@@ -126,6 +127,9 @@ fn rendering(criterion: &mut Criterion) {
     let digest = Algorithm::Sha256.digest(b"blob");
     let size = 16 << 20;
     let pieces = Pieces::from_bytes(&[7; 32 * 16], size);
+    let path = TreePath::Blob(digest).to_string();
+    let base = |number: usize| format!("https://m{number}.example/containers/");
+    let bases: Vec<String> = (0..10).map(base).collect();
     let document = Document {
         origin: format!("https://registry.example/v2/fedora/fedora/blobs/{digest}"),
         published: Timestamp::UNIX_EPOCH,
@@ -133,7 +137,8 @@ fn rendering(criterion: &mut Criterion) {
         digest: &digest,
         name: file_name(&digest).into(),
         pieces: pieces.as_ref(),
-        resources: (0..10).map(resource).collect(),
+        path: &path,
+        resources: (0..10).zip(&bases).map(resource).collect(),
     };
     let text = v4::render(&document);
     criterion.bench_function("render a metalink", |bencher| {
@@ -154,12 +159,9 @@ fn host(number: u32) -> Option<Host> {
     Some(Host::new(HostId(number), new))
 }
 
-fn resource(number: usize) -> Resource {
+fn resource((number, base): (usize, &String)) -> Resource<'_> {
     Resource {
-        url: format!(
-            "https://m{number}.example/containers/blobs/sha256/fa/{}",
-            "f".repeat(64)
-        ),
+        base,
         country: COUNTRIES[number % COUNTRIES.len()].parse().ok(),
         private: false,
     }

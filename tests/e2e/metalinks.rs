@@ -416,8 +416,9 @@ fn librepo_reads_the_older_format_and_goes_on_to_the_next_mirror() {
         <repomd xmlns=\"http://linux.duke.edu/metadata/repo\"><revision>1</revision></repomd>\n";
     std::fs::write(root.join("good/repodata/repomd.xml"), content).unwrap();
     let server = nginx::start(&root, &directory.path().join("nginx")).unwrap();
-    let resource = |place: &str| Resource {
-        url: format!("{}/{place}/repodata/repomd.xml", server.url()),
+    let bases = ["absent", "good"].map(|place| format!("{}/{place}/", server.url()));
+    let resource = |base| Resource {
+        base,
         country: "DE".parse().ok(),
         private: false,
     };
@@ -429,7 +430,8 @@ fn librepo_reads_the_older_format_and_goes_on_to_the_next_mirror() {
         digest: &digest,
         name: "repomd.xml".into(),
         pieces: None,
-        resources: vec![resource("absent"), resource("good")],
+        path: "repodata/repomd.xml",
+        resources: bases.iter().map(|base| resource(base)).collect(),
     };
     std::fs::write(root.join("metalink"), v3::render(&document)).unwrap();
     let downloaded = directory.path().join("downloaded");

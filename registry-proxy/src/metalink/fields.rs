@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{ETAG, HeaderName, LINK, LOCATION};
 use oci_mirror::accept::MetalinkVersion;
-use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::digest::{Algorithm, Digest, Hex};
 
 use crate::select::Source;
 use crate::v2::CONTENT_DIGEST;
@@ -48,8 +48,7 @@ pub fn add<'a>(
     url: &[u8],
     redirect: Redirect,
 ) {
-    let mut path = Vec::with_capacity(160);
-    append_path(&mut path, digest);
+    let path = path(digest).into_bytes();
     if redirect == Redirect::ToFirst
         && let Some(best) = mirrors.clone().next()
     {
@@ -100,13 +99,15 @@ pub fn add<'a>(
 }
 
 /// The path of a blob below the root of a tree, as [`TreePath`](oci_mirror::tree::TreePath) has it.
-pub(super) fn append_path(text: &mut Vec<u8>, digest: &Digest) {
-    text.extend_from_slice(b"blobs/");
-    text.extend_from_slice(digest.algorithm().name().as_bytes());
-    text.push(b'/');
-    oci_mirror::digest::Hex(&digest.as_bytes()[..1]).append_to(text);
-    text.push(b'/');
-    digest.hex().append_to(text);
+pub(super) fn path(digest: &Digest) -> String {
+    let mut path = String::with_capacity(160);
+    path.push_str("blobs/");
+    path.push_str(digest.algorithm().name());
+    path.push('/');
+    Hex(&digest.as_bytes()[..1]).push_to(&mut path);
+    path.push('/');
+    digest.hex().push_to(&mut path);
+    path
 }
 
 #[cfg(test)]

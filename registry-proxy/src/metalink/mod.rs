@@ -23,7 +23,6 @@ use oci_mirror::accept::MetalinkVersion;
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
 use oci_mirror::reference::RepoName;
-use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::{Blob, BlobId};
 use oci_mirror::tree::pieces::{Pieces, count_for};
 
@@ -53,15 +52,17 @@ pub struct Document<'a> {
     pub name: Cow<'a, str>,
     /// Piece hashes, for a large blob.
     pub pieces: Option<&'a Pieces>,
-    /// Where the blob is, best first.
-    pub resources: Vec<Resource>,
+    /// What the blob is called below each of the places where it is.
+    pub path: &'a str,
+    /// Where it is, best first.
+    pub resources: Vec<Resource<'a>>,
 }
 
 /// One place the blob can be had from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resource {
-    /// The URL of the blob there.
-    pub url: String,
+pub struct Resource<'a> {
+    /// The URL of the tree there, with a `/` at its end.
+    pub base: &'a str,
     /// The country it is in.
     pub country: Option<CountryCode>,
     /// Whether it is offered only to part of the world.
@@ -72,7 +73,8 @@ impl Document<'_> {
     /// About how long the document is: enough room for most.
     fn estimate(&self) -> usize {
         let hashes = self.pieces.map_or(0, |pieces| pieces.hashes().len());
-        let urls: usize = self.resources.iter().map(|it| it.url.len() + 64).sum();
+        let line = |it: &Resource<'_>| it.base.len() + self.path.len() + 64;
+        let urls: usize = self.resources.iter().map(line).sum();
         768 + self.origin.len() + urls + hashes * HASH_TEXT
     }
 }
@@ -85,7 +87,11 @@ const MAX_PIECES: u64 = (1 << 20) / HASH_TEXT as u64 - 512;
 
 /// The name of a blob in a document; no `:` in it, for file systems that have none.
 pub fn file_name(digest: &Digest) -> String {
-    format!("{}-{}", digest.algorithm(), digest.hex())
+    let mut name = String::with_capacity(136);
+    name.push_str(digest.algorithm().name());
+    name.push('-');
+    digest.hex().push_to(&mut name);
+    name
 }
 
 /// What a metalink is asked for.
@@ -128,10 +134,14 @@ pub fn respond(
 ) -> Result<Answer, Halt> {
     let blob = subject.blob;
     let known = pieces_of(blob, snapshot, found)?;
+    let path = fields::path(&blob.digest);
+    let mut origin = String::with_capacity(128);
+    request.public.append_to(&mut origin);
+    origin.push_str("/tree/");
     let mut resources = snapshot.mirrors(subject.name, subject.id, request.asker());
     debug_assert!(resources.len() <= MAX_MIRRORS);
     resources.push(Resource {
-        url: format!("{}/tree/{}", request.public, TreePath::Blob(blob.digest)),
+        base: &origin,
         country: None,
         private: false,
     });
@@ -143,6 +153,7 @@ pub fn respond(
         digest: &blob.digest,
         name: Cow::Borrowed(&name),
         pieces: known.as_ref().and_then(|known| known.pieces.as_ref()),
+        path: &path,
         resources,
     };
     let (text, extension) = match version {
@@ -207,8 +218,8 @@ mod tests {
     /// A document with everything a document can have.
     pub(super) fn document() -> Document<'static> {
         let size = 2 << 20;
-        let resource = |url: &str, country: &str, private| Resource {
-            url: url.to_owned(),
+        let resource = |base: &'static str, country: &str, private| Resource {
+            base,
             country: country.parse().ok(),
             private,
         };
@@ -222,10 +233,11 @@ mod tests {
             digest: &DIGEST,
             name: file_name(&DIGEST).into(),
             pieces: PIECES.as_ref(),
+            path: "x",
             resources: vec![
-                resource("https://m1.example/x", "DE", false),
-                resource("http://m2.example/x", "FR", true),
-                resource("https://registry.example/tree/x", "", false),
+                resource("https://m1.example/", "DE", false),
+                resource("http://m2.example/", "FR", true),
+                resource("https://registry.example/tree/", "", false),
             ],
         }
     }
@@ -233,7 +245,7 @@ mod tests {
     /// A document whose first URL would break out of its element if it were not escaped.
     pub(super) fn with_hostile_url() -> Document<'static> {
         let mut document = document();
-        document.resources[0].url = "http://m.example/?a=1&b=<x>".to_owned();
+        document.resources[0].base = "http://m.example/?a=1&b=<x>";
         document
     }
 }

@@ -8,6 +8,7 @@ use quick_xml::escape::unescape;
 use quick_xml::events::{BytesStart, Event};
 
 use super::{Document, Resource, file_name, v3, v4};
+use crate::geo::CountryCode;
 
 /// An element that holds text, or nothing: its name, its attributes, its text.
 type Leaf = (String, Vec<(String, String)>, String);
@@ -94,7 +95,7 @@ fn expected_v4(document: &Document<'_>) -> Vec<Leaf> {
         let mut attributes: Vec<(&str, &str)> = Vec::new();
         attributes.extend(country.as_deref().map(|country| ("location", country)));
         attributes.push(("priority", &priority));
-        leaves.push(element("url", &attributes, &resource.url));
+        leaves.push(element("url", &attributes, &url(resource, document)));
     }
     leaves
 }
@@ -120,7 +121,7 @@ fn expected_v3(document: &Document<'_>) -> Vec<Leaf> {
         ));
     }
     for (position, resource) in (0_u32..).zip(&document.resources) {
-        let scheme = resource.url.split(':').next().unwrap();
+        let scheme = resource.base.split(':').next().unwrap();
         let country = resource.country.map(|it| it.to_string());
         let preference = (100 - position).to_string();
         let mut attributes = vec![("protocol", scheme), ("type", scheme)];
@@ -129,19 +130,23 @@ fn expected_v3(document: &Document<'_>) -> Vec<Leaf> {
         if resource.private {
             attributes.push(("mm0:private", "True"));
         }
-        leaves.push(element("url", &attributes, &resource.url));
+        leaves.push(element("url", &attributes, &url(resource, document)));
     }
     leaves
 }
 
+fn url(resource: &Resource<'_>, document: &Document<'_>) -> String {
+    [resource.base, document.path].concat()
+}
+
 prop_compose! {
-    fn any_resource()(
+    fn any_place()(
         // As nasty as a text can be that XML can hold and that has no line break to be taken for layout.
-        url in "[ -~é€😀]{1,60}",
+        base in "[ -~é€😀]{1,60}",
         country in prop::option::of("[A-Z]{2}"),
         private: bool,
-    ) -> Resource {
-        Resource { url, country: country.and_then(|country| country.parse().ok()), private }
+    ) -> (String, Option<CountryCode>, bool) {
+        (base, country.and_then(|country| country.parse().ok()), private)
     }
 }
 
@@ -155,7 +160,8 @@ proptest! {
         size in 0_u64..200 << 20,
         with_pieces: bool,
         second in 0_i64..4_000_000_000,
-        resources in prop::collection::vec(any_resource(), 0..12),
+        path in "[ -~é]{1,60}",
+        places in prop::collection::vec(any_place(), 0..12),
     ) {
         let digest = if long { Algorithm::Sha512.digest(&bytes) } else { Digest::Sha256(bytes) };
         let hashes = vec![bytes[0]; 32 * usize::try_from(count_for(size)).unwrap()];
@@ -167,7 +173,11 @@ proptest! {
             digest: &digest,
             name: name.unwrap_or_else(|| file_name(&digest)).into(),
             pieces: pieces.as_ref(),
-            resources,
+            path: &path,
+            resources: places
+                .iter()
+                .map(|(base, country, private)| Resource { base, country: *country, private: *private })
+                .collect(),
         };
         prop_assert_eq!(leaves(&v4::render(&document)), expected_v4(&document));
         let text = v3::render(&document);

@@ -51,7 +51,7 @@ pub fn render(document: &Document<'_>) -> Vec<u8> {
     }
     out.extend_from_slice(b"   </verification>\n   <resources maxconnections=\"1\">\n");
     for (position, resource) in (0_u64..).zip(&document.resources) {
-        let scheme = resource.url.split(':').next().unwrap_or_default();
+        let scheme = resource.base.split(':').next().unwrap_or_default();
         out.extend_from_slice(b"    <url protocol=\"");
         escape(out, scheme);
         out.extend_from_slice(b"\" type=\"");
@@ -66,7 +66,8 @@ pub fn render(document: &Document<'_>) -> Vec<u8> {
             out.extend_from_slice(b"\" mm0:private=\"True");
         }
         out.extend_from_slice(b"\">");
-        escape(out, &resource.url);
+        escape(out, resource.base);
+        escape(out, document.path);
         out.extend_from_slice(b"</url>\n");
     }
     out.extend_from_slice(b"   </resources>\n  </file>\n </files>\n</metalink>\n");

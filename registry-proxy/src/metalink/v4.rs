@@ -55,7 +55,8 @@ pub fn render(document: &Document<'_>) -> Vec<u8> {
         out.extend_from_slice(b" priority=\"");
         number(out, priority);
         out.extend_from_slice(b"\">");
-        escape(out, &resource.url);
+        escape(out, resource.base);
+        escape(out, document.path);
         out.extend_from_slice(b"</url>\n");
     }
     out.extend_from_slice(b"  </file>\n</metalink>\n");
@@ -77,7 +78,7 @@ mod tests {
     fn urls_are_escaped() {
         let xml = String::from_utf8(render(&with_hostile_url())).unwrap();
         assert!(
-            xml.contains("http://m.example/?a=1&amp;b=&lt;x&gt;</url>"),
+            xml.contains("http://m.example/?a=1&amp;b=&lt;x&gt;x</url>"),
             "{xml}"
         );
     }

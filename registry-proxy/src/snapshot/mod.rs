@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::catalog::{BlobId, Repository};
-use oci_mirror::tree::{Catalog, Tree, TreePath};
+use oci_mirror::tree::{Catalog, Tree};
 
 use crate::client_address::TrustedProxies;
 use crate::config::{Config, Stream};
@@ -134,13 +134,12 @@ impl Snapshot {
     }
 
     /// The mirrors verified for a blob of `name`, best for `asker` first.
-    pub fn mirrors(&self, name: &RepoName, blob: BlobId, asker: Asker) -> Vec<Resource> {
-        let path = TreePath::Blob(self.catalog.blob(blob).digest).to_string();
+    pub fn mirrors(&self, name: &RepoName, blob: BlobId, asker: Asker) -> Vec<Resource<'_>> {
         let listed = self.listed(name, blob, asker, MAX_MIRRORS);
         let resource = |position: &HostPosition| {
             let source = self.network.source(*position);
             Resource {
-                url: [&*source.base, &path].concat(),
+                base: &source.base,
                 country: source.country,
                 private: source.private,
             }

@@ -207,15 +207,14 @@ impl Bench {
     /// The blobs for which a front end would send clients to a host.
     pub(crate) async fn offered(&self, host: &str) -> BTreeSet<Digest> {
         let host = self.database().host(&name(host)).unwrap().host;
-        let base = host.download_url().unwrap();
+        let base = format!("{}/", host.download_url().unwrap());
         let snapshot = self.snapshot().await.load_full().unwrap();
         let mut offered = BTreeSet::new();
         for (name, repository) in snapshot.catalog.repositories() {
             for id in repository.members() {
                 let digest = snapshot.catalog.blob(id).digest;
-                let url = base.join(&TreePath::Blob(digest));
                 let mirrors = snapshot.mirrors(name, id, Asker::default());
-                if mirrors.iter().any(|mirror| mirror.url == url) {
+                if mirrors.iter().any(|mirror| mirror.base == base) {
                     offered.insert(digest);
                 }
             }

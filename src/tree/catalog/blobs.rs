@@ -54,7 +54,7 @@ impl Blob {
 const PIECE: usize = 512;
 
 /// The blobs of neighbouring numbers, and nothing at those not given yet.
-type Piece = [Blob; PIECE];
+type Piece = [Blob];
 
 /// Blobs by number.
 #[derive(Debug, Clone)]
@@ -134,7 +134,7 @@ impl Blobs {
             Entry::Vacant(place) => drop(place.insert(next)),
         }
         if self.len.is_multiple_of(PIECE) {
-            self.pieces.push(Arc::new([const { Blob::NONE }; PIECE]));
+            self.pieces.push(vec![Blob::NONE; PIECE].into());
         }
         self.len += 1;
         *self.get_mut(BlobId(next)) = Blob {

@@ -81,9 +81,10 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let body = Peer::start(&["fixed-body"])?;
     let nginx = Peer::nginx()?;
     let timed = Peer::start(&["timed-redirect"])?;
+    let full = Peer::start(&["full-redirect"])?;
     let per_core = Peer::start(&["redirect-per-core"])?;
 
-    let cells: [(&Peer, &Pool, usize); 13] = [
+    let cells: [(&Peer, &Pool, usize); 14] = [
         (&front, &redirects, 64),
         (&fixed, &redirects, 64),
         (&front, &metalinks, 64),
@@ -97,8 +98,9 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
         (&per_core, &redirects, 64),
         (&per_core, &redirects, 512),
         (&front, &base, 64),
+        (&full, &redirects, 64),
     ];
-    let mut best: [Option<Measured>; 13] = [None; 13];
+    let mut best: [Option<Measured>; 14] = [None; 14];
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
         for (slot, (peer, pool, connections)) in best.iter_mut().zip(cells) {
@@ -119,9 +121,9 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
 
 /// What was measured, in the order of the cells.
 #[rustfmt::skip]
-fn report(best: [Measured; 13]) -> Table {
+fn report(best: [Measured; 14]) -> Table {
     let [
-        redirect, fixed, metalink, body, manifest, nginx, few, crowd, fixed_crowd, timed, split, split_crowd, base,
+        redirect, fixed, metalink, body, manifest, nginx, few, crowd, fixed_crowd, timed, split, split_crowd, base, full,
     ] = best;
     let (minimal, one) = ("hyper, one 302", "hyper, one runtime");
     Table(vec![
@@ -131,6 +133,7 @@ fn report(best: [Measured; 13]) -> Table {
         Row::cpu("302, 1M blobs x 300 mirrors", redirect, "302, 1k x 10", few, Some(1.3)),
         Row::p99("302, 64 connections", redirect, minimal, fixed, Some(2.0)),
         Row::p99("302, 512 connections", crowd, minimal, fixed_crowd, Some(2.0)),
+        Row::cpu("302 to a mirror", redirect, "hyper, one 302 of 15 fields", full, None),
         Row::cpu("`GET /v2/`, two bytes", base, minimal, fixed, None),
         Row::cpu("hyper, a timer for each head", timed, minimal, fixed, None),
         Row::cpu("hyper, a runtime per core", split, one, fixed, None),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::server::conn::http1;
@@ -178,10 +178,15 @@ pub(crate) fn serve(role: &[String]) -> anyhow::Result<()> {
         status: StatusCode::FOUND,
         body: Bytes::new(),
         head_time: None,
+        fields: HeaderMap::new(),
     };
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     match role[..] {
         ["fixed-redirect"] => runtime.block_on(redirect.serve(address)),
+        ["full-redirect"] => {
+            let fields = full_fields();
+            runtime.block_on(Fixed { fields, ..redirect }.serve(address))
+        }
         ["timed-redirect"] => {
             let head_time = Some(Limits::default().header_time);
             runtime.block_on(
@@ -217,6 +222,8 @@ struct Fixed {
     body: Bytes,
     /// The limit on the time to send a head, which costs a timer for each request.
     head_time: Option<Duration>,
+    /// What else stands in the head.
+    fields: HeaderMap,
 }
 
 impl Fixed {
@@ -277,8 +284,38 @@ impl Fixed {
         } else {
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         }
+        for (name, value) in &self.fields {
+            fields.append(name, value.clone());
+        }
         response
     }
+}
+
+/// What a redirect of ours says beside `Location`: as many fields, as long.
+fn full_fields() -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    let mut add = |name: &'static str, length| {
+        let value = HeaderValue::try_from("x".repeat(length));
+        fields.append(
+            HeaderName::from_static(name),
+            value.expect("letters make a value"),
+        );
+    };
+    for (name, length) in [
+        ("vary", 6),
+        ("cache-control", 8),
+        ("docker-content-digest", 71),
+        ("etag", 73),
+        ("digest", 52),
+        ("repr-digest", 54),
+        ("docker-distribution-api-version", 12),
+    ] {
+        add(name, length);
+    }
+    for _ in 0..7 {
+        add("link", 160);
+    }
+    fields
 }
 
 const MIRROR: &str = "https://mirror1.example.org/pub/containers/blobs/sha256/e3/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
