@@ -109,3 +109,44 @@ fn sound(tree: &Tree, digest: &Digest) -> Result<Bytes, Error> {
         Err(Error::Damaged(*digest))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use oci_mirror::digest::Algorithm;
+
+    use super::*;
+
+    /// A tree with one blob in it, under the name of another.
+    fn tree_with(digest: &Digest, bytes: &[u8]) -> (tempfile::TempDir, Tree) {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::open(directory.path()).unwrap();
+        let path = TreePath::Blob(*digest).under(directory.path());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        (directory, tree)
+    }
+
+    #[test]
+    fn a_manifest_that_is_not_what_its_name_says_is_not_sent() {
+        let digest = Algorithm::Sha256.digest(b"{}");
+        let (_directory, tree) = tree_with(&digest, b"{}");
+        assert_eq!(sound(&tree, &digest).unwrap(), "{}");
+        let (_directory, tree) = tree_with(&digest, b"[]");
+        assert!(matches!(sound(&tree, &digest), Err(Error::Damaged(found)) if found == digest));
+    }
+
+    #[test]
+    fn a_blob_of_another_length_is_not_sent() {
+        let digest = Algorithm::Sha256.digest(b"blob");
+        let (_directory, tree) = tree_with(&digest, b"blo");
+        assert!(matches!(
+            open(&tree, &digest, 4),
+            Err(Error::Truncated {
+                found: 3,
+                size: 4,
+                ..
+            })
+        ));
+        assert_eq!(open(&tree, &digest, 3).unwrap().length(), 3);
+    }
+}

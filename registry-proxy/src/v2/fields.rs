@@ -179,6 +179,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_request_said_is_not_in_the_answer() {
+        let mut request = HeaderMap::new();
+        for _ in 0..3 {
+            request.append(LINK, "<a>".parse().unwrap());
+        }
+        recycle(request);
+        let mut headers = HeaderMap::new();
+        Fields::new(&mut headers, 1).fixed(VARY, "Accept");
+        assert_eq!(
+            (headers.len(), &headers[VARY]),
+            (1, &"Accept".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn what_a_client_sent_much_of_is_not_kept() {
+        let mut request = HeaderMap::new();
+        for number in 0..1000 {
+            request.append(LINK, number.into());
+        }
+        recycle(request);
+        assert!(SPARE.with_borrow(Vec::is_empty));
+    }
+
+    #[test]
     fn numbers_are_decimal() {
         for value in [0, 7, 10, 1_048_576, u64::MAX] {
             assert_eq!(

@@ -335,6 +335,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn on_http2_only_bodies_count_as_taken() {
+        let (mut peer, mut stream, exchanges) = pair(16, PATIENCE);
+        let _body = exchanges.begin(Version::HTTP_2).carry(Body::from("x"));
+        let reading = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                if peer.read_exact(&mut [0; 16]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Frames go out all the time, and none of them carries what was asked for.
+        let written = tokio::select! {
+            written = stream.write_all(&[0; 1600]) => written,
+            () = reading => Ok(()),
+        };
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_still_takes_the_last_response_is_not_idle() {
         let (mut peer, mut stream, exchanges) = pair(16, PATIENCE);
         answer(&exchanges, Version::HTTP_11);
