@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::entry::{Draft, Listed};
 use super::mark::Mark;
 use super::repository::{Repository, runs};
+use super::tags::Tags;
 use super::{Catalog, Held, MAX_DEPTH, share};
 use crate::digest::Digest;
 use crate::media_type::MediaType;
@@ -215,10 +216,9 @@ impl<'a> Loader<'a> {
         }
         let tags = content.index.tags();
         let tags = tags.filter(|(_, entry)| sound.contains(&entry.digest));
-        let mut tags: Vec<(Tag, BlobId)> = tags
+        let tags: Vec<(Tag, BlobId)> = tags
             .filter_map(|(tag, entry)| Some((tag, self.blobs.find(&entry.digest)?)))
             .collect();
-        tags.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let mut referrers: HashMap<Digest, Vec<BlobId>> = HashMap::new();
         for &id in &reached.members {
             let manifest = self.blobs[id.index()].manifest.as_ref();
@@ -237,7 +237,7 @@ impl<'a> Loader<'a> {
         reached.absent.sort_unstable();
         reached.absent.dedup();
         let repository = Repository {
-            tags,
+            tags: Tags::new(tags),
             members: runs(reached.members.into_iter()),
             absent: reached.absent,
             referrers,

@@ -15,6 +15,7 @@ mod load;
 mod mark;
 mod repository;
 mod share;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod unused;
@@ -137,7 +138,7 @@ impl Catalog {
         let tags: u64 = self
             .repositories
             .values()
-            .map(|held| held.repository.tags.len() as u64)
+            .map(|held| held.repository.tags().len() as u64)
             .sum();
         if repositories < totals.repositories || tags < totals.tags {
             return Err(Error::Torn {

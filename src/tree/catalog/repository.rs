@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use super::blobs::BlobId;
 use super::entry::ManifestEntry;
+use super::tags::Tags;
 use crate::digest::Digest;
 use crate::media_type::MediaType;
 use crate::reference::Tag;
@@ -13,8 +14,7 @@ use crate::reference::Tag;
 /// One repository.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Repository {
-    /// Sorted by tag.
-    pub(super) tags: Vec<(Tag, BlobId)>,
+    pub(super) tags: Tags,
     /// In runs: what is pushed together is numbered together.
     pub(super) members: RoaringBitmap,
     /// Children of indexes that were left out of the tree on purpose, sorted.
@@ -30,16 +30,12 @@ pub struct Repository {
 impl Repository {
     /// All tags with their targets, sorted by tag.
     pub fn tags(&self) -> &[(Tag, BlobId)] {
-        &self.tags
+        self.tags.sorted()
     }
 
     /// What `tag` points at.
     pub fn tag(&self, tag: &Tag) -> Option<BlobId> {
-        let position = self
-            .tags
-            .binary_search_by(|(candidate, _)| candidate.cmp(tag))
-            .ok()?;
-        Some(self.tags[position].1)
+        self.tags.get(tag)
     }
 
     /// All the repository reaches or still links, sorted by number.
@@ -74,11 +70,11 @@ impl Repository {
             ids.sort_unstable();
             ids
         };
-        let tags = self.tags.iter();
+        let tags = self.tags().iter();
         let referrers = self.referrers.iter();
         let declared = self.declared.iter();
         Self {
-            tags: tags.map(|(tag, id)| (tag.clone(), number(*id))).collect(),
+            tags: Tags::new(tags.map(|(tag, id)| (tag.clone(), number(*id))).collect()),
             members: runs(self.members().map(&number)),
             absent: self.absent.clone(),
             referrers: referrers
