@@ -16,17 +16,22 @@ mod rounds;
 mod schema;
 mod sites;
 
+use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
 pub use evidence::Evidence;
-pub use hosts::Listed;
+pub use hosts::{Listed, Unreadable};
+pub use import::{Changed, Imported, Pruning, Tally, Trial};
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
 pub use rounds::Known;
+pub use sites::Mirrors;
+
+use crate::network::{AccountName, HostName, SiteName, Unacceptable};
 
 /// How long to wait for another writer before giving up.
 const BUSY: Duration = Duration::from_secs(10);
@@ -41,6 +46,8 @@ pub struct Database {
     path: PathBuf,
     /// Device and inode, to notice that the file was replaced.
     file: (u64, u64),
+    /// The rows that cannot be read, as the log was last told.
+    told: RefCell<Vec<Unreadable>>,
 }
 
 impl Database {
@@ -140,7 +147,44 @@ impl Database {
             connection,
             path: path.to_owned(),
             file: (metadata.dev(), metadata.ino()),
+            told: RefCell::default(),
         })
+    }
+
+    /// Changes something, all of it or nothing.
+    fn write<T>(
+        &mut self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        self.transact(doing, Trial::Done, work)
+    }
+
+    /// Does something with nobody writing meanwhile; it may be undone at the end.
+    fn transact<T>(
+        &mut self,
+        doing: &'static str,
+        trial: Trial,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(immediate);
+        let done = transaction.map_err(Failure::Sql).and_then(|transaction| {
+            let done = work(&transaction)?;
+            match trial {
+                Trial::Done => transaction.commit()?,
+                Trial::Undone => transaction.rollback()?,
+            }
+            Ok(done)
+        });
+        done.map_err(|failure| self.explained(failure, doing))
+    }
+
+    fn explained(&self, failure: Failure, doing: &'static str) -> Error {
+        match failure {
+            Failure::Sql(source) => self.failed(doing, source),
+            Failure::Told(error) => error,
+        }
     }
 
     fn failed(&self, doing: &'static str, source: rusqlite::Error) -> Error {
@@ -182,8 +226,7 @@ fn recognise(connection: &Connection, path: &Path) -> Result<usize, Error> {
 
 /// Applies what is missing. The version is read inside the transaction: two processes may start at once.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     for migration in schema::MIGRATIONS.iter().skip(version) {
@@ -198,6 +241,33 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         )?;
     }
     transaction.commit()
+}
+
+/// Why something in the database was not done, where what was being done is not known yet.
+#[derive(Debug)]
+enum Failure {
+    /// A statement failed.
+    Sql(rusqlite::Error),
+    /// It cannot be done.
+    Told(Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::Sql(source)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+/// Whether a name that must be there once was there already.
+fn is_taken(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
 }
 
 /// Why the database cannot be used.
@@ -247,11 +317,41 @@ pub enum Error {
     /// There is no host of that name.
     #[error("there is no mirror called {0}")]
     NameUnknown(String),
-    /// A row holds what cannot have been written by this program.
-    #[error("the database has a mirror {host} with a malformed {field}")]
-    Malformed {
+    /// There is a site of that name.
+    #[error("there is already a site called {0}")]
+    SiteTaken(SiteName),
+    /// There is no site of that name.
+    #[error("there is no site called {0}")]
+    SiteUnknown(SiteName),
+    /// A site cannot go without its hosts.
+    #[error("site {name} still has {mirrors} mirrors; they can be removed with it")]
+    SiteInUse {
+        /// Which site.
+        name: SiteName,
+        /// How many hosts it has.
+        mirrors: usize,
+    },
+    /// There is an account of that name.
+    #[error("there is already an account called {0}")]
+    AccountTaken(AccountName),
+    /// There is no account of that name.
+    #[error("there is no account called {0}")]
+    AccountUnknown(AccountName),
+    /// A host cannot be what it was to become.
+    #[error("mirror {name} cannot be changed so")]
+    Unacceptable {
         /// Which host.
-        host: String,
+        name: HostName,
+        /// Why not.
+        source: Unacceptable,
+    },
+    /// A row holds what cannot have been written by this program.
+    #[error("the database has a {what} {} with a malformed {field}", .name.escape_debug())]
+    Malformed {
+        /// A row of what kind.
+        what: &'static str,
+        /// Of which name.
+        name: String,
         /// Which of its fields.
         field: &'static str,
     },
