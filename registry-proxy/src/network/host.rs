@@ -397,6 +397,8 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn host() -> Host {
@@ -516,5 +518,56 @@ mod tests {
         };
         assert!(!all_but_one.carries(&name));
         assert!(all_but_one.carries(&"debian/base".parse().unwrap()));
+    }
+
+    fn switch() -> impl Strategy<Value = Switch> {
+        prop::option::of("[a-z]{0,4}").prop_map(|reason: Option<String>| Switch::from(reason))
+    }
+
+    prop_compose! {
+        fn any_host()(
+            (admin, own, site_admin, site_own) in (switch(), switch(), switch(), switch()),
+            state in 0..3,
+            crawls in 1..6_u32,
+            is_http in any::<bool>(),
+        ) -> Host {
+            let reason = "x".to_owned();
+            let health = match state {
+                0 => Health::Healthy,
+                1 => Health::Failing { crawls, reason },
+                _ => Health::Quarantined { reason },
+            };
+            let url = if is_http { "https://m.example" } else { "rsync://m.example/x" };
+            let urls = vec![url.parse().unwrap()];
+            Host { urls, admin, own, site_admin, site_own, health, ..host() }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_is_in_use_if_nothing_speaks_against_it(host in any_host()) {
+            let objections = host.objections();
+            prop_assert_eq!(host.standing().is_ok(), objections.is_empty());
+            prop_assert_eq!(host.standing().err().as_ref(), objections.first());
+            let switches = [&host.admin, &host.own, &host.site_admin, &host.site_own];
+            let off = switches.iter().filter(|switch| switch.reason().is_some()).count();
+            prop_assert_eq!(host.is_wanted(), off == 0);
+            let broken = usize::from(host.health != Health::Healthy);
+            let unusable = usize::from(host.download_url().is_none());
+            prop_assert_eq!(objections.len(), off + broken + unusable);
+        }
+
+        #[test]
+        fn what_was_entered_is_known_again(host in any_host()) {
+            let new = NewHost { site: None, ..NewHost::from(&host) };
+            let entered = Host::new(host.id, new);
+            let healthy = Host {
+                site_admin: Switch::Enabled,
+                site_own: Switch::Enabled,
+                health: Health::Healthy,
+                ..host
+            };
+            prop_assert_eq!(entered, healthy);
+        }
     }
 }

@@ -92,7 +92,7 @@ impl FromStr for Import {
         }
         let tables: Tables = toml::from_str(text).map_err(|error| Error::Syntax {
             line: error.span().map_or(0, |span| line(text, span.start)),
-            why: error.message().into(),
+            why: in_one_line(error.message()),
         })?;
         let mut sites = Entries::new("site", text);
         sites.read(tables.site, |site: &NewSite| site.name.as_str())?;
@@ -158,7 +158,7 @@ impl<'a, T: DeserializeOwned> Entries<'a, T> {
                 what: self.what,
                 line,
                 name: Excerpt(&named).into(),
-                why: why.trim_end().replace('\n', ", ").into(),
+                why: in_one_line(&why),
             };
             let entry: T = value
                 .try_into()
@@ -199,6 +199,22 @@ impl<'a, T: DeserializeOwned> Entries<'a, T> {
     }
 }
 
+/// What the parser says, which quotes the file.
+fn in_one_line(why: &str) -> Box<str> {
+    let mut line = String::new();
+    for character in why.trim_end().replace('\n', ", ").chars().take(MAX_WHY) {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line.into()
+}
+
+/// How much of it is told, in characters.
+const MAX_WHY: usize = 500;
+
 fn line(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or_default();
     1 + before.iter().filter(|byte| **byte == b'\n').count()
@@ -211,7 +227,7 @@ pub enum Error {
     #[error("it has more than {} MiB", MAX_LEN >> 20)]
     TooLong,
     /// It is not TOML, or has tables that are unknown.
-    #[error("line {line}: {}", Excerpt(.why))]
+    #[error("line {line}: {why}")]
     Syntax {
         /// Where.
         line: usize,
@@ -292,7 +308,7 @@ pub(crate) mod tests {
         ] {
             let error = wrong(&format!("{good}{rest}"));
             assert!(error.contains(told), "{error}");
-            assert!(!error.contains('\n'), "{error}");
+            assert!(!error.contains(char::is_control), "{error:?}");
         }
     }
 
