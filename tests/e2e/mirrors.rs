@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -185,7 +185,7 @@ fn a_file_with_one_bad_mirror_changes_nothing() {
             "\n[[mirror]]\nname = 'campus'\nurls = ['https://l.example']\n",
             "it is there twice",
         ),
-        ("\n[[mirror]\n", "line 4"),
+        ("\n[[mirror]\n", "unclosed array table"),
     ] {
         let file = desk.file(&format!("{NETWORK}{bad}"));
         let (code, failure) = fails(&mut desk.tools.command(&["import", "--prune", &file]));
@@ -197,9 +197,23 @@ fn a_file_with_one_bad_mirror_changes_nothing() {
 }
 
 #[test]
-fn every_command_answers_in_json() {
+fn what_names_no_mirror_does_not_empty_the_network() {
     let desk = Desk::new();
-    let file = desk.file(NETWORK);
+    desk.tools.run(&["import", &desk.file(NETWORK)]);
+    let before = desk.export();
+    // Standard input is empty, as when the program before it in a pipe has failed.
+    let (_, failure) = fails(&mut desk.tools.command(&["import", "--prune", "-"]));
+    assert!(
+        failure.stderr.contains("names no mirror"),
+        "{}",
+        failure.stderr
+    );
+    assert_eq!(desk.export(), before);
+}
+
+#[test]
+fn every_command_of_a_mirror_answers_in_json() {
+    let desk = Desk::new();
     let enter = [
         "mirror",
         "add",
@@ -259,6 +273,26 @@ fn every_command_answers_in_json() {
         true
     );
     assert_eq!(desk.json(&["mirror", "show", "m"])["site"], "s");
+    assert_eq!(desk.json(&["mirror", "list"])[0]["site"], "s");
+    assert_eq!(desk.json(&["mirror", "remove", "m"])["removed"], "m");
+    assert_eq!(desk.json(&["mirror", "list"]), json!([]));
+}
+
+#[test]
+fn every_command_of_sites_and_files_answers_in_json() {
+    let desk = Desk::new();
+    let file = desk.file(NETWORK);
+    desk.tools.run(&[
+        "mirror",
+        "add",
+        "m",
+        "--url",
+        "https://m.example",
+        "--site",
+        "s",
+        "--kind",
+        "cdn",
+    ]);
     assert_eq!(desk.json(&["site", "add", "t"])["site"]["name"], "t");
     let answer = desk.json(&["site", "set", "t", "--url", "https://t.example"]);
     assert_eq!(answer["site"]["url"], "https://t.example");
@@ -369,7 +403,7 @@ fn a_reason_cannot_move_the_terminal() {
 
 #[test]
 fn killed_while_importing_all_or_nothing() {
-    const MIRRORS: usize = 2000;
+    const MIRRORS: u32 = 2000;
     let mut file = String::new();
     for number in 0..MIRRORS {
         writeln!(
@@ -398,7 +432,7 @@ fn killed_while_importing_all_or_nothing() {
         import.kill().unwrap();
         killed += usize::from(!import.wait().unwrap().success());
         let database = Connection::open(desk.database()).unwrap();
-        let count = |table: &str| -> usize {
+        let count = |table: &str| -> u32 {
             let query = format!("SELECT count(*) FROM {table}");
             database.query_row(&query, (), |row| row.get(0)).unwrap()
         };
@@ -418,9 +452,7 @@ fn killed_while_importing_all_or_nothing() {
 #[test]
 fn an_import_without_an_end_is_refused() {
     let desk = Desk::new();
-    let mut command = desk.tools.command(&["import", "-"]);
-    command.stdin(std::fs::File::open("/dev/zero").unwrap());
-    let (code, failure) = fails(&mut command);
+    let (code, failure) = fails(&mut desk.tools.command(&["import", "/dev/zero"]));
     assert_eq!(code, 1);
     assert!(failure.stderr.contains("16 MiB"), "{}", failure.stderr);
     assert!(!desk.database().exists());

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::hosts::text;
 use super::{Database, Error, Failure, is_taken, sites};
+use crate::network::account::Email;
 use crate::network::{Account, AccountName, SiteName};
 
 impl Database {
@@ -108,7 +109,7 @@ pub(super) fn insert(
         "INSERT INTO account (name, email, created_at) VALUES (?1, ?2, ?3)",
         params![
             account.name.as_str(),
-            account.email.as_ref().map(|email| email.as_str()),
+            account.email.as_ref().map(Email::as_str),
             now.to_string()
         ],
     )?;
@@ -124,7 +125,7 @@ pub(super) fn change(
     let mut changed = Vec::new();
     let id = known(transaction, &new.name)?;
     if old.email != new.email {
-        let email = new.email.as_ref().map(|email| email.as_str());
+        let email = new.email.as_ref().map(Email::as_str);
         let query = "UPDATE account SET email = ?2 WHERE id = ?1";
         transaction.execute(query, params![id, email])?;
         changed.push("email");
@@ -173,7 +174,7 @@ mod tests {
         let account = |name: &str, sites: &[&SiteName]| Account {
             name: name.parse().unwrap(),
             email: "x@y.example".parse().ok(),
-            sites: sites.iter().map(|site| SiteName::clone(site)).collect(),
+            sites: sites.iter().copied().cloned().collect(),
         };
         let (anna, ben) = (account("anna", &[&a]), account("ben", &[]));
         let now = Timestamp::UNIX_EPOCH;
@@ -204,7 +205,7 @@ mod tests {
         database.revoke(&ben.name, &a).unwrap();
         database.remove_account(&anna.name).unwrap();
         assert!(database.site(&a).unwrap().accounts.is_empty());
-        assert_eq!(database.account(&ben.name).unwrap().sites, [b.clone()]);
+        assert_eq!(database.account(&ben.name).unwrap(), account("ben", &[&b]));
         assert!(matches!(
             database.grant(&anna.name, &b),
             Err(Error::AccountUnknown(_))

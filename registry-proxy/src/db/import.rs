@@ -385,7 +385,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn an_export_is_what_there_is(first in network(), second in network()) {
             let (dir, mut database) = open();

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::hosts::text;
 use super::{Database, Error, Failure, is_taken};
-use crate::network::{By, HostName, NewSite, Site, SiteName, Switch};
+use crate::network::{BaseUrl, By, HostName, NewSite, Reason, Site, SiteName, Switch};
 
 /// What becomes of the hosts of a site that is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,9 +144,9 @@ pub(super) fn insert(transaction: &Transaction<'_>, site: &NewSite) -> rusqlite:
         "INSERT INTO site (name, url, disabled, disabled_by_site) VALUES (?1, ?2, ?3, ?4)",
         params![
             site.name.as_str(),
-            site.url.as_ref().map(|url| url.as_str()),
-            site.disabled.as_ref().map(|reason| reason.as_str()),
-            site.disabled_by_site.as_ref().map(|reason| reason.as_str()),
+            site.url.as_ref().map(BaseUrl::as_str),
+            site.disabled.as_ref().map(Reason::as_str),
+            site.disabled_by_site.as_ref().map(Reason::as_str),
         ],
     )?;
     Ok(())
@@ -162,20 +162,20 @@ pub(super) fn change(
     let mut changed = Vec::new();
     let name = new.name.as_str();
     if old.url != new.url {
-        let url = new.url.as_ref().map(|url| url.as_str());
+        let url = new.url.as_ref().map(BaseUrl::as_str);
         transaction.execute(
             "UPDATE site SET url = ?2 WHERE name = ?1",
             params![name, url],
         )?;
         changed.push("url");
     }
-    let disabled = new.disabled.as_ref().map(|reason| reason.as_str());
+    let disabled = new.disabled.as_ref().map(Reason::as_str);
     if disabled.is_some() && disabled != old.admin.reason() {
         let query = "UPDATE site SET disabled = ?2 WHERE name = ?1";
         transaction.execute(query, params![name, disabled])?;
         changed.push("disabled");
     }
-    let own = new.disabled_by_site.as_ref().map(|reason| reason.as_str());
+    let own = new.disabled_by_site.as_ref().map(Reason::as_str);
     if own.is_some() && own != old.own.reason() {
         let query = "UPDATE site SET disabled_by_site = ?2 WHERE name = ?1";
         transaction.execute(query, params![name, own])?;

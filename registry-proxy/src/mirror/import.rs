@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
@@ -47,6 +47,13 @@ pub fn run(arguments: &Arguments, path: &Path) -> Result<String> {
         .with_context(|| format!("cannot read {}", file.display()))?
         .parse()
         .with_context(|| format!("{} is no network, nothing is changed", file.display()))?;
+    if arguments.prune && import.mirrors().is_empty() {
+        // Most likely whatever should have written it has failed.
+        bail!(
+            "{} names no mirror: all there are would be forgotten",
+            file.display()
+        );
+    }
     let (trial, missing) = if arguments.dry_run {
         (Trial::Undone, Missing::Wrong)
     } else {

@@ -8,6 +8,8 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
+use crate::network::reason::is_hidden;
+
 /// Writes text to standard output.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -51,16 +53,6 @@ pub(super) fn shown(text: &str) -> String {
         }
     }
     shown
-}
-
-/// Whether a character is there for what it does: controls, and marks that hide or turn around others.
-fn is_hidden(character: char) -> bool {
-    let is_mark = matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}'
-    );
-    character.is_control() || is_mark
 }
 
 /// Lays rows out in columns; the last column is not padded.

@@ -125,7 +125,7 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
         let _ = writeln!(
             text,
             "evidence of {}: {} at {}: {}",
-            shown(&at.to_string()),
+            shown(&at),
             piece.digest,
             shown(&piece.url),
             shown(&piece.found)

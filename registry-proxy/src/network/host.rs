@@ -548,7 +548,7 @@ mod tests {
         fn a_host_is_in_use_if_nothing_speaks_against_it(host in any_host()) {
             let objections = host.objections();
             prop_assert_eq!(host.standing().is_ok(), objections.is_empty());
-            prop_assert_eq!(host.standing().err().as_ref(), objections.first());
+            prop_assert_eq!(host.standing().err(), objections.first().cloned());
             let switches = [&host.admin, &host.own, &host.site_admin, &host.site_own];
             let off = switches.iter().filter(|switch| switch.reason().is_some()).count();
             prop_assert_eq!(host.is_wanted(), off == 0);

@@ -11,7 +11,7 @@
 //! ```
 
 use std::collections::HashSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use oci_mirror::excerpt::Excerpt;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Spanned, Value};
 
 use super::entry::MAX_ENTRIES;
+use super::reason::is_hidden;
 use super::{Account, NewHost, NewSite, Unacceptable};
 
 /// Largest file read, in bytes.
@@ -67,8 +68,58 @@ impl Import {
 
 impl fmt::Display for Import {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&toml::to_string(self).map_err(|_| fmt::Error)?)
+        write_tables(f, "site", &self.sites)?;
+        write_tables(f, "account", &self.accounts)?;
+        write_tables(f, "mirror", &self.mirrors)
     }
+}
+
+/// One table for each entry, the name first and each field in a line: lines are what people compare.
+fn write_tables(f: &mut fmt::Formatter<'_>, kind: &str, entries: &[impl Serialize]) -> fmt::Result {
+    for entry in entries {
+        let Ok(Value::Table(fields)) = Value::try_from(entry) else {
+            return Err(fmt::Error);
+        };
+        writeln!(f, "[[{kind}]]")?;
+        let (name, others): (Vec<_>, Vec<_>) = fields.iter().partition(|(key, _)| *key == "name");
+        for (key, value) in name.into_iter().chain(others) {
+            write!(f, "{key} = ")?;
+            write_value(f, value)?;
+            writeln!(f)?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
+
+fn write_value(f: &mut fmt::Formatter<'_>, value: &Value) -> fmt::Result {
+    match value {
+        Value::String(text) => write_text(f, text),
+        Value::Array(values) => {
+            f.write_str("[")?;
+            for (position, value) in values.iter().enumerate() {
+                if position > 0 {
+                    f.write_str(", ")?;
+                }
+                write_value(f, value)?;
+            }
+            f.write_str("]")
+        }
+        other => write!(f, "{other}"),
+    }
+}
+
+/// A basic string in which nothing controls a terminal: what is written is looked at, too.
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => write!(f, "\\{character}")?,
+            hidden if is_hidden(hidden) => write!(f, "\\U{:08X}", u32::from(hidden))?,
+            shown => f.write_char(shown)?,
+        }
+    }
+    f.write_char('"')
 }
 
 /// A file before its tables are looked at one by one.
@@ -149,15 +200,12 @@ impl<'a, T: DeserializeOwned> Entries<'a, T> {
         for table in tables {
             let line = self.line(table.span().start);
             let value = table.into_inner();
-            let named = value
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let named = named.to_owned();
+            let title = value.get("name").and_then(Value::as_str);
+            let title: Box<str> = Excerpt(title.unwrap_or_default()).into();
             let wrong = |why: String| Error::Entry {
                 what: self.what,
                 line,
-                name: Excerpt(&named).into(),
+                name: title.clone(),
                 why: in_one_line(&why),
             };
             let entry: T = value
@@ -188,12 +236,10 @@ impl<'a, T: DeserializeOwned> Entries<'a, T> {
     /// The line of an offset. Tables come in their order, so no line is counted twice.
     fn line(&mut self, offset: usize) -> usize {
         let (from, lines) = self.counted;
-        if offset < from {
+        let Some(between) = self.text.get(from..offset) else {
             return line(self.text, offset);
-        }
-        let bytes = self.text.as_bytes();
-        let between = bytes.get(from..offset).unwrap_or_default();
-        let lines = lines + between.iter().filter(|byte| **byte == b'\n').count();
+        };
+        let lines = lines + between.matches('\n').count();
         self.counted = (offset, lines);
         lines
     }
@@ -216,8 +262,8 @@ fn in_one_line(why: &str) -> Box<str> {
 const MAX_WHY: usize = 500;
 
 fn line(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or_default();
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    let before = text.get(..offset).unwrap_or_default();
+    1 + before.matches('\n').count()
 }
 
 /// What is wrong with a file.
@@ -299,6 +345,10 @@ pub(crate) mod tests {
                 "[[account]]\nname = 'x'\nemail = 'nobody'\n",
                 "line 5: account `x`: ",
             ),
+            (
+                "[[mirror]]\nname = 'b'\nurls = ['https://b.example']\n\"a\\u001b[2J\" = 1\n",
+                "a\\u{1b}[2J",
+            ),
             ("[[mirrors]]\nname = 'b'\n", "line 5: "),
             ("name = = 1\n", "line 5: "),
             (
@@ -331,7 +381,8 @@ pub(crate) mod tests {
 
     fn reason() -> impl Strategy<Value = Option<Reason>> {
         proptest::option::of(
-            "\\PC{0,8}|[\\x00-\\x1f'\"\\\\]{0,4}".prop_map(|text| text.parse().unwrap()),
+            "\\PC{0,8}|[\\x00-\\x1f\\x7f-\\x9f\u{202e}'\"\\\\]{0,4}"
+                .prop_map(|text| text.parse().unwrap()),
         )
     }
 
@@ -421,6 +472,7 @@ pub(crate) mod tests {
         #[test]
         fn what_is_written_is_read_back(import in network()) {
             let text = import.to_string();
+            prop_assert!(!text.chars().any(|c| is_hidden(c) && c != '\n'));
             prop_assert_eq!(text.parse(), Ok(import), "{}", text);
         }
 

@@ -27,7 +27,9 @@ impl Reason {
 
     /// A text that may be longer, without the rest of it.
     pub(crate) fn clipped(text: &str) -> Self {
-        Self(text[..text.floor_char_boundary(MAX_LEN)].into())
+        let mut ends = (0..=MAX_LEN).rev();
+        let end = ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        Self(text[..end].into())
     }
 }
 
@@ -50,6 +52,16 @@ impl FromStr for Reason {
 }
 
 crate::by_text::by_text!(Reason);
+
+/// Whether a character is there for what it does: controls, and marks that hide or turn around others.
+pub(crate) fn is_hidden(character: char) -> bool {
+    let is_mark = matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}'
+    );
+    character.is_control() || is_mark
+}
 
 /// The text is too long for a reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

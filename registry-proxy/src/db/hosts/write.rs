@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::db::sites;
-use crate::network::{Host, HostId, NewHost, SiteName, Visibility};
+use crate::network::{BaseUrl, Host, HostId, NewHost, Reason, SiteName, Visibility};
 
 /// Enters a host, and its site if that is not there.
 pub(in crate::db) fn insert(
@@ -20,8 +20,8 @@ pub(in crate::db) fn insert(
     statement.execute(params![
         site,
         host.name.as_str(),
-        host.disabled.as_ref().map(|reason| reason.as_str()),
-        host.disabled_by_site.as_ref().map(|reason| reason.as_str()),
+        host.disabled.as_ref().map(Reason::as_str),
+        host.disabled_by_site.as_ref().map(Reason::as_str),
     ])?;
     let id = transaction.last_insert_rowid();
     row(transaction, id, host)?;
@@ -91,8 +91,8 @@ pub(in crate::db) fn rewrite(
          WHERE id = ?1",
         params![
             id,
-            new.disabled.as_ref().map(|reason| reason.as_str()),
-            new.disabled_by_site.as_ref().map(|reason| reason.as_str())
+            new.disabled.as_ref().map(Reason::as_str),
+            new.disabled_by_site.as_ref().map(Reason::as_str)
         ],
     )?;
     forget(transaction, id)
@@ -174,7 +174,7 @@ fn move_to(transaction: &Transaction<'_>, id: i64, site: &SiteName) -> rusqlite:
 
 fn download_url(host: &NewHost) -> Option<&str> {
     let mut urls = host.urls.iter();
-    urls.find(|url| url.is_http()).map(|url| url.as_str())
+    urls.find(|url| url.is_http()).map(BaseUrl::as_str)
 }
 
 /// Forgets what was true of another server. That it once sent wrong bytes is not forgotten: moving must
