@@ -1,6 +1,6 @@
 //! The command line: arguments, and how flags, environment and file become one configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -99,10 +99,15 @@ enum Command {
     /// Say whether a configuration file is right
     CheckConfig,
     /// Enter, show and change mirrors
-    Mirror {
-        #[command(subcommand)]
-        command: mirror::Command,
-    },
+    Mirror(mirror::Arguments),
+    /// Enter, show and change sites: organisations with one or several mirrors
+    Site(mirror::site::Arguments),
+    /// Enter, show and change accounts: who looks after which sites
+    Account(mirror::account::Arguments),
+    /// Take over mirrors, sites and accounts from a TOML file, all of it or nothing
+    Import(mirror::import::Arguments),
+    /// Write mirrors, sites and accounts as a TOML file
+    Export(mirror::import::Export),
     /// Check what the mirrors hold
     Crawl(crawler::Arguments),
 }
@@ -157,9 +162,35 @@ pub async fn run(arguments: Arguments, log: Log, sockets: Inherited) -> anyhow::
             serve(source()?, path, source, log, sockets).await
         }
         Command::CheckConfig => check_config(&settings),
-        Command::Mirror { command } => mirror::run(command, &config).await,
+        Command::Mirror(arguments) => mirror::run(arguments, &config).await,
+        Command::Site(arguments) => {
+            answer(&config, |path| mirror::site::run(arguments, path)).await
+        }
+        Command::Account(arguments) => {
+            answer(&config, |path| mirror::account::run(arguments, path)).await
+        }
+        Command::Import(arguments) => {
+            answer(&config, move |path| mirror::import::run(&arguments, path)).await
+        }
+        Command::Export(arguments) => {
+            answer(&config, move |path| {
+                mirror::import::export(&arguments, path)
+            })
+            .await
+        }
         Command::Crawl(arguments) => crawler::run(arguments, &config).await,
     }
+}
+
+/// Does something with the database of mirrors, and prints the answer.
+async fn answer(
+    config: &Config,
+    work: impl FnOnce(&Path) -> anyhow::Result<String> + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    let path = config.database.clone();
+    let text = tokio::task::spawn_blocking(move || work(&path)).await??;
+    mirror::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check_config(settings: &Settings) -> anyhow::Result<ExitCode> {

@@ -16,17 +16,22 @@ mod rounds;
 mod schema;
 mod sites;
 
+use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
 pub use evidence::Evidence;
-pub use hosts::Listed;
+pub use hosts::{Listed, Unreadable};
+pub use import::{Changed, Imported, Pruning, Tally, Trial};
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
 pub use rounds::Known;
+pub use sites::Mirrors;
+
+use crate::network::{AccountName, HostName, SiteName, Unacceptable};
 
 /// How long to wait for another writer before giving up.
 const BUSY: Duration = Duration::from_secs(10);
@@ -41,6 +46,8 @@ pub struct Database {
     path: PathBuf,
     /// Device and inode, to notice that the file was replaced.
     file: (u64, u64),
+    /// The rows that cannot be read, as the log was last told.
+    told: RefCell<Vec<Unreadable>>,
 }
 
 impl Database {
@@ -140,7 +147,44 @@ impl Database {
             connection,
             path: path.to_owned(),
             file: (metadata.dev(), metadata.ino()),
+            told: RefCell::default(),
         })
+    }
+
+    /// Changes something, all of it or nothing.
+    fn write<T>(
+        &mut self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        self.transact(doing, Trial::Done, work)
+    }
+
+    /// Does something with nobody writing meanwhile; it may be undone at the end.
+    fn transact<T>(
+        &mut self,
+        doing: &'static str,
+        trial: Trial,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(immediate);
+        let done = transaction.map_err(Failure::Sql).and_then(|transaction| {
+            let done = work(&transaction)?;
+            match trial {
+                Trial::Done => transaction.commit()?,
+                Trial::Undone => transaction.rollback()?,
+            }
+            Ok(done)
+        });
+        done.map_err(|failure| self.explained(failure, doing))
+    }
+
+    fn explained(&self, failure: Failure, doing: &'static str) -> Error {
+        match failure {
+            Failure::Sql(source) => self.failed(doing, source),
+            Failure::Told(error) => error,
+        }
     }
 
     fn failed(&self, doing: &'static str, source: rusqlite::Error) -> Error {
@@ -182,8 +226,7 @@ fn recognise(connection: &Connection, path: &Path) -> Result<usize, Error> {
 
 /// Applies what is missing. The version is read inside the transaction: two processes may start at once.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     for migration in schema::MIGRATIONS.iter().skip(version) {
@@ -198,6 +241,33 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         )?;
     }
     transaction.commit()
+}
+
+/// Why something in the database was not done, where what was being done is not known yet.
+#[derive(Debug)]
+enum Failure {
+    /// A statement failed.
+    Sql(rusqlite::Error),
+    /// It cannot be done.
+    Told(Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::Sql(source)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+/// Whether a name that must be there once was there already.
+fn is_taken(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
 }
 
 /// Why the database cannot be used.
@@ -247,11 +317,41 @@ pub enum Error {
     /// There is no host of that name.
     #[error("there is no mirror called {0}")]
     NameUnknown(String),
-    /// A row holds what cannot have been written by this program.
-    #[error("the database has a mirror {host} with a malformed {field}")]
-    Malformed {
+    /// There is a site of that name.
+    #[error("there is already a site called {0}")]
+    SiteTaken(SiteName),
+    /// There is no site of that name.
+    #[error("there is no site called {0}")]
+    SiteUnknown(SiteName),
+    /// A site cannot go without its hosts.
+    #[error("site {name} still has {mirrors} mirrors; they can be removed with it")]
+    SiteInUse {
+        /// Which site.
+        name: SiteName,
+        /// How many hosts it has.
+        mirrors: usize,
+    },
+    /// There is an account of that name.
+    #[error("there is already an account called {0}")]
+    AccountTaken(AccountName),
+    /// There is no account of that name.
+    #[error("there is no account called {0}")]
+    AccountUnknown(AccountName),
+    /// A host cannot be what it was to become.
+    #[error("mirror {name} cannot be changed so")]
+    Unacceptable {
         /// Which host.
-        host: String,
+        name: HostName,
+        /// Why not.
+        source: Unacceptable,
+    },
+    /// A row holds what cannot have been written by this program.
+    #[error("the database has a {what} {} with a malformed {field}", .name.escape_debug())]
+    Malformed {
+        /// A row of what kind.
+        what: &'static str,
+        /// Of which name.
+        name: String,
         /// Which of its fields.
         field: &'static str,
     },
@@ -323,31 +423,110 @@ mod tests {
         );
     }
 
+    /// A database of the first version with rows of every kind.
+    fn first_version(path: &Path) {
+        let first = Connection::open(path).unwrap();
+        first.execute_batch(schema::MIGRATIONS[0]).unwrap();
+        first
+            .execute_batch(
+                "PRAGMA application_id = 0x4f43496d; PRAGMA user_version = 1; PRAGMA foreign_keys = ON;
+                 INSERT INTO site VALUES (1, 'm'), (2, 'n');
+                 INSERT INTO host VALUES
+                   (7, 1, 'm', 'DE', 49.4, 8.7, 100, 1, 'moving', 2, 'refused', NULL, '2026-01-02T03:04:05Z'),
+                   (9, 2, 'n', NULL, NULL, NULL, 1000, 0, NULL, 0, NULL, 'damaged', '2026-01-02T03:04:06Z');
+                 INSERT INTO url VALUES (7, 0, 'https://m.example'), (7, 1, 'rsync://m.example/x'), (9, 0, 'http://n.example');
+                 INSERT INTO netblock VALUES (7, '192.0.2.0/24'), (7, '2001:db8::/32');
+                 INSERT INTO asn VALUES (7, 64496, 0), (7, 64497, 1);
+                 INSERT INTO served_country VALUES (7, 'DE', 1), (7, 'FR', 0);
+                 INSERT INTO repository VALUES (7, 0, 'fedora/*'), (7, 1, 'a');
+                 INSERT INTO blob VALUES (1, 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', 0);
+                 INSERT INTO presence VALUES (7, x'', x'', x'');
+                 INSERT INTO reading VALUES (7, '2026-01-02', x'');
+                 INSERT INTO evidence VALUES (1, 9, 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', 'u', 'f', '2026-01-02T03:04:06Z');",
+            )
+            .unwrap();
+    }
+
+    /// All rows of all tables of the first version, but for the columns that came later.
+    fn rows_of_the_first_version(database: &Connection) -> Vec<String> {
+        let tables = [
+            ("site", "id, name"),
+            (
+                "host",
+                "id, site, name, country, latitude, longitude, bandwidth, private, disabled, failed_crawls, failure,
+                 quarantine, crawled_at",
+            ),
+            ("url", "host, position, url"),
+            ("netblock", "host, cidr"),
+            ("asn", "host, asn, peer"),
+            ("served_country", "host, country, allowed"),
+            ("repository", "host, position, glob"),
+            ("blob", "id, digest, size"),
+            ("presence", "host, verified, missing, damaged"),
+            ("reading", "host, day, blobs"),
+            ("evidence", "id, host, digest, url, found, seen_at"),
+        ];
+        let mut all = Vec::new();
+        for (table, columns) in tables {
+            let query = format!("SELECT {columns} FROM {table} ORDER BY 1, 2");
+            let mut statement = database.prepare(&query).unwrap();
+            let count = statement.column_count();
+            let mut rows = statement.query(()).unwrap();
+            let before = all.len();
+            while let Some(row) = rows.next().unwrap() {
+                let values = (0..count).map(|column| format!("{:?}", row.get_ref(column).unwrap()));
+                all.push(format!("{table}: {}", values.collect::<Vec<_>>().join(" ")));
+            }
+            assert!(
+                all.len() > before,
+                "{table} is empty: it would prove nothing"
+            );
+        }
+        all
+    }
+
     #[test]
     fn a_database_of_the_first_version_keeps_what_it_holds() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
-        let first = Connection::open(&path).unwrap();
-        first.execute_batch(schema::MIGRATIONS[0]).unwrap();
-        first
-            .execute_batch(
-                "PRAGMA application_id = 0x4f43496d; PRAGMA user_version = 1;
-                 INSERT INTO site VALUES (1, 'm');
-                 INSERT INTO host VALUES (7, 1, 'm', 'DE', NULL, NULL, 100, 0, 'moving', 2, 'refused', NULL, NULL);
-                 INSERT INTO url VALUES (7, 0, 'https://m.example');
-                 INSERT INTO repository VALUES (7, 0, 'fedora/*');
-                 INSERT INTO presence VALUES (7, x'', x'', x'');
-                 INSERT INTO evidence VALUES (1, 7, 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', 'u', 'f', 't');",
-            )
-            .unwrap();
-        drop(first);
-        let database = Database::open(&path).unwrap();
-        let host = database.hosts().unwrap().remove(0);
-        assert_eq!((host.id.0, host.site.as_str()), (7, "m"));
+        first_version(&path);
+        let before = rows_of_the_first_version(&Connection::open(&path).unwrap());
+        let mut database = Database::open(&path).unwrap();
+        assert_eq!(rows_of_the_first_version(&database.connection), before);
+        let check = |pragma: &str| -> Vec<String> {
+            let mut statement = database.connection.prepare(pragma).unwrap();
+            let rows = statement.query_map((), |row| row.get(0)).unwrap();
+            rows.collect::<Result<_, _>>().unwrap()
+        };
+        assert_eq!(check("PRAGMA integrity_check"), ["ok"]);
+        assert!(check("PRAGMA foreign_key_check").is_empty());
+
+        let hosts = database.hosts().unwrap();
+        let host = &hosts[0];
+        assert_eq!((host.id.0, host.site.as_str(), hosts.len()), (7, "m", 2));
         assert_eq!(host.admin.reason(), Some("moving"));
         assert!(host.carries(&"fedora/fedora".parse().unwrap()));
-        assert_eq!(database.evidence(&host.name).unwrap().len(), 1);
+        assert_eq!(host.objections().len(), 2);
+        assert_eq!(database.evidence(&hosts[1].name).unwrap().len(), 1);
         assert_eq!(database.verified_count(host.id).unwrap(), 0);
+        // It is exported whole, and a number is not used again.
+        assert_eq!(database.export().unwrap().mirrors().len(), 2);
+        database.remove_host(&hosts[1].name).unwrap();
+        let new = hosts::tests::new_host("o", "https://o.example");
+        assert_eq!(database.add_host(&new).unwrap().0, 10);
+    }
+
+    #[test]
+    fn several_processes_may_bring_it_up_to_date_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        first_version(&path);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope
+                    .spawn(|| assert_eq!(Database::open(&path).unwrap().hosts().unwrap().len(), 2));
+            }
+        });
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use ipnet::IpNet;
 use tracing::warn;
 
+use super::fields::Fields;
 use crate::config::Config;
-use crate::geo::{Asn, Coordinates, CountryCode, Geo};
+use crate::geo::{CountryCode, Geo};
 use crate::network::address::is_public;
-use crate::network::{Bandwidth, BaseUrl, HostName, NewHost, RepoGlob, Visibility};
+use crate::network::{BaseUrl, HostName, Kind, NewHost, Visibility};
 
 /// What is said of a mirror.
 #[derive(Debug, Args)]
@@ -19,67 +19,33 @@ pub struct Arguments {
     /// Where it serves the tree (http, https or rsync); may be given several times
     #[arg(long = "url", value_name = "URL", required = true)]
     urls: Vec<BaseUrl>,
-    /// The country it is in [default: where its address is]
-    #[arg(long, value_name = "CC")]
-    country: Option<CountryCode>,
-    /// What it can send, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t)]
-    bandwidth: Bandwidth,
-    /// A network whose clients it serves first; may be given several times
-    #[arg(long = "netblock", value_name = "CIDR")]
-    netblocks: Vec<IpNet>,
-    /// An autonomous system it is in; may be given several times
-    #[arg(long = "asn", value_name = "N")]
-    asns: Vec<Asn>,
-    /// An autonomous system it is well connected to; may be given several times
-    #[arg(long = "peer-asn", value_name = "N")]
-    peer_asns: Vec<Asn>,
-    /// Only for clients of its netblocks and autonomous systems
-    #[arg(long)]
-    private: bool,
-    /// Which repositories it carries (`*` within a component, `**` across) [default: all]
-    #[arg(long = "repositories", value_name = "GLOB")]
-    repositories: Vec<RepoGlob>,
-    /// Where exactly it is
-    #[arg(long, value_name = "LAT,LONG", allow_hyphen_values = true)]
-    latlong: Option<Coordinates>,
+    #[command(flatten)]
+    fields: Fields,
 }
 
 impl Arguments {
     /// The host to enter; its country is looked up if it was not given.
     pub(super) async fn into_host(self, config: &Config) -> anyhow::Result<NewHost> {
-        let country = match self.country {
-            Some(country) => Some(country),
-            None => locate(&self.urls, config).await?,
-        };
-        if country.is_none() {
-            warn!(
-                "the country of {} is not known; give --country to have its neighbours sent there",
-                self.name
-            );
+        let mut host = NewHost::new(self.name, self.urls);
+        self.fields.apply(&mut host);
+        let mut host = host.accepted()?;
+        if host.country.is_none() && host.kind == Kind::Server {
+            host.country = locate(&host.urls, config).await?;
+            if host.country.is_none() {
+                warn!(
+                    "the country of {} is not known; give --country to have its neighbours sent there",
+                    host.name
+                );
+            }
         }
-        let visibility = if self.private {
-            Visibility::Private
-        } else {
-            Visibility::Public
-        };
-        if self.private && self.netblocks.is_empty() && self.asns.is_empty() {
+        let is_private = host.visibility == Visibility::Private;
+        if is_private && host.netblocks.is_empty() && host.asns.is_empty() {
             warn!(
                 "{} is private and has no netblock or AS number: nobody will be sent there",
-                self.name
+                host.name
             );
         }
-        Ok(NewHost {
-            country,
-            coordinates: self.latlong,
-            bandwidth: self.bandwidth,
-            netblocks: self.netblocks,
-            asns: self.asns,
-            peer_asns: self.peer_asns,
-            visibility,
-            repositories: self.repositories,
-            ..NewHost::new(self.name, self.urls)
-        })
+        Ok(host)
     }
 }
 

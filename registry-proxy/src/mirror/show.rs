@@ -3,23 +3,27 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use oci_mirror::size::ByteSize;
 use serde_json::{Value, json};
 
-use super::output::table;
-use crate::db::{Database, Listed};
+use super::output::{self, shown, table};
+use crate::db::{Database, Listed, Unreadable};
 use crate::network::HostName;
 
-/// All mirrors.
+/// All mirrors, and those whose row cannot be read.
 pub(super) fn list(database: &Database, as_json: bool) -> Result<String> {
-    let listed = database.listed()?;
+    let (listed, unreadable) = database.entries()?;
     if as_json {
-        let mirrors = listed
+        let mut mirrors = listed
             .iter()
             .map(|listed| value(database, listed))
             .collect::<Result<Vec<_>>>()?;
-        return Ok(format!("{}\n", serde_json::to_string_pretty(&mirrors)?));
+        mirrors.extend(unreadable.iter().map(
+            |row| json!({"name": row.name, "active": false, "inactive-because": malformed(row)}),
+        ));
+        return Ok(output::json(&mirrors)?);
     }
-    if listed.is_empty() {
+    if listed.is_empty() && unreadable.is_empty() {
         return Ok("there are no mirrors\n".to_owned());
     }
     let mut rows = vec![
@@ -33,8 +37,7 @@ pub(super) fn list(database: &Database, as_json: bool) -> Result<String> {
         let host = &entry.host;
         rows.push(vec![
             host.name.to_string(),
-            host.country
-                .map_or_else(|| "-".to_owned(), |country| country.to_string()),
+            or_dash(host.country),
             host.bandwidth.mbit().to_string(),
             database.verified_count(host.id)?.to_string(),
             crawled(entry),
@@ -45,7 +48,23 @@ pub(super) fn list(database: &Database, as_json: bool) -> Result<String> {
             status(entry),
         ]);
     }
+    for row in &unreadable {
+        let dash = || "-".to_owned();
+        rows.push(vec![
+            row.name.clone(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            malformed(row),
+        ]);
+    }
     Ok(table(&rows))
+}
+
+fn malformed(row: &Unreadable) -> String {
+    format!("left out: its {} in the database is malformed", row.field)
 }
 
 /// One mirror, with what is held against it.
@@ -58,59 +77,44 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
             .iter()
             .map(|(at, piece)| json!({"seen-at": at, "what": piece}))
             .collect();
-        return Ok(format!("{}\n", serde_json::to_string_pretty(&mirror)?));
+        return Ok(output::json(&mirror)?);
     }
     let host = &listed.host;
-    let words = |items: Vec<String>| {
-        if items.is_empty() {
-            "-".to_owned()
-        } else {
-            items.join(" ")
-        }
-    };
-    let rows = [
+    let mut rows = vec![
         ("name", host.name.to_string()),
+        ("site", host.site.to_string()),
+        ("kind", host.kind.to_string()),
         ("status", status(&listed)),
-        (
-            "urls",
-            words(host.urls.iter().map(ToString::to_string).collect()),
-        ),
-        (
-            "country",
-            host.country
-                .map_or_else(|| "-".to_owned(), |country| country.to_string()),
-        ),
-        ("bandwidth", format!("{} Mbit/s", host.bandwidth.mbit())),
-        (
-            "netblocks",
-            words(host.netblocks.iter().map(ToString::to_string).collect()),
-        ),
-        (
-            "AS numbers",
-            words(host.asns.iter().map(ToString::to_string).collect()),
-        ),
-        (
-            "peers",
-            words(host.peer_asns.iter().map(ToString::to_string).collect()),
-        ),
+        ("urls", words(&host.urls, "-")),
+        ("country", or_dash(host.country)),
+        ("coordinates", or_dash(host.coordinates)),
+        ("bandwidth", format!("{} Mbit/s", host.bandwidth)),
+        ("netblocks", words(&host.netblocks, "-")),
+        ("AS numbers", words(&host.asns, "-")),
+        ("peers", words(&host.peer_asns, "-")),
         (
             "private",
             if host.is_private() { "yes" } else { "no" }.to_owned(),
         ),
+        ("repositories", words(&host.repositories, "all")),
+        ("but not", words(&host.excluded_repositories, "-")),
+        ("largest blob", or_dash(host.max_blob_size.map(ByteSize))),
         (
-            "repositories",
-            if host.repositories.is_empty() {
-                "all".to_owned()
-            } else {
-                words(host.repositories.iter().map(ToString::to_string).collect())
-            },
+            "serves only",
+            words(&host.allowed_countries, "all countries"),
         ),
+        ("but not", words(&host.denied_countries, "-")),
         ("crawled", crawled(&listed)),
         (
             "verified",
             format!("{} blobs", database.verified_count(host.id)?),
         ),
     ];
+    // The first one is the status.
+    let further = host.objections().into_iter().skip(1);
+    rows.extend(further.map(|objection| ("besides", objection.to_string())));
+    let failing = host.failing_repositories.iter();
+    rows.extend(failing.map(|(name, reason)| ("not used for", format!("{name}: {reason}"))));
     let rows: Vec<Vec<String>> = rows
         .into_iter()
         .map(|(name, value)| vec![name.to_owned(), value])
@@ -120,25 +124,37 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "evidence of {at}: {} at {}: {}",
-            piece.digest, piece.url, piece.found
+            "evidence of {}: {} at {}: {}",
+            shown(&at),
+            piece.digest,
+            shown(&piece.url),
+            shown(&piece.found)
         );
     }
     Ok(text)
 }
 
-fn value(database: &Database, listed: &Listed) -> Result<Value> {
+fn words(items: &[impl ToString], none: &str) -> String {
+    if items.is_empty() {
+        return none.to_owned();
+    }
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(" ")
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// One mirror, for programs.
+pub(super) fn value(database: &Database, listed: &Listed) -> Result<Value> {
     let mut mirror = serde_json::to_value(&listed.host)?;
     mirror["verified"] = json!(database.verified_count(listed.host.id)?);
     mirror["crawled-at"] = json!(listed.crawled_at);
-    mirror["active"] = json!(listed.host.standing().is_ok());
-    mirror["inactive-because"] = json!(
-        listed
-            .host
-            .standing()
-            .err()
-            .map(|reason| reason.to_string())
-    );
+    let objections = listed.host.objections();
+    mirror["active"] = json!(objections.is_empty());
+    mirror["inactive-because"] = json!(objections.first().map(ToString::to_string));
+    mirror["objections"] = json!(objections);
     Ok(mirror)
 }
 

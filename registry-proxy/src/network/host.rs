@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use oci_mirror::excerpt::Excerpt;
 use oci_mirror::reference::RepoName;
 use oci_mirror::size::ByteSize;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::standing::{Health, Inactive};
-use super::{Bandwidth, BaseUrl, HostId, HostName, RepoGlob, SiteName};
+use super::{Bandwidth, BaseUrl, HostId, HostName, Reason, RepoGlob, SiteName};
 use crate::geo::{Asn, Coordinates, CountryCode};
 
 /// Who may be sent to a host.
@@ -80,53 +80,57 @@ pub struct NewHost {
     /// clients are sent to.
     pub urls: Vec<BaseUrl>,
     /// The country it is in.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<CountryCode>,
     /// Where exactly.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinates: Option<Coordinates>,
     /// What it can send.
     #[serde(default)]
     pub bandwidth: Bandwidth,
     /// Networks whose clients it serves first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub netblocks: Vec<IpNet>,
     /// Autonomous systems it is in.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asns: Vec<Asn>,
     /// Autonomous systems it is well connected to, treated as its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peer_asns: Vec<Asn>,
     /// Who may be sent to it.
     #[serde(default)]
     pub visibility: Visibility,
     /// The repositories it carries; none means all.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<RepoGlob>,
     /// The only countries it serves; none means all.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_countries: Vec<CountryCode>,
     /// Countries it does not serve.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied_countries: Vec<CountryCode>,
-    /// The site it belongs to; none: one of the host's own name.
-    #[serde(default)]
+    /// The site it belongs to; none: one of the host's own name, or the one it is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteName>,
     /// What it is.
     #[serde(default)]
     pub kind: Kind,
     /// Larger blobs are not asked of it.
-    #[serde(default)]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "bytes"
+    )]
     pub max_blob_size: Option<ByteSize>,
     /// Of the repositories it carries, those it does not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_repositories: Vec<RepoGlob>,
-    /// Why an administrator does not want it used, if so.
-    #[serde(default)]
-    pub disabled: Option<String>,
-    /// Why its own people do not want it used, if so.
-    #[serde(default)]
-    pub disabled_by_site: Option<String>,
+    /// Why an administrator does not want it used, if so; none leaves a host that is there as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Reason>,
+    /// Why its own people do not want it used, if so; none likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_by_site: Option<Reason>,
 }
 
 impl NewHost {
@@ -153,6 +157,48 @@ impl NewHost {
             disabled_by_site: None,
         }
     }
+}
+
+impl From<&Host> for NewHost {
+    /// What was entered.
+    fn from(host: &Host) -> Self {
+        let reason = |switch: &Switch| switch.reason().map(Reason::clipped);
+        Self {
+            name: host.name.clone(),
+            urls: host.urls.clone(),
+            country: host.country,
+            coordinates: host.coordinates,
+            bandwidth: host.bandwidth,
+            netblocks: host.netblocks.clone(),
+            asns: host.asns.clone(),
+            peer_asns: host.peer_asns.clone(),
+            visibility: host.visibility,
+            repositories: host.repositories.clone(),
+            allowed_countries: host.allowed_countries.clone(),
+            denied_countries: host.denied_countries.clone(),
+            site: Some(host.site.clone()),
+            kind: host.kind,
+            max_blob_size: host.max_blob_size.map(ByteSize),
+            excluded_repositories: host.excluded_repositories.clone(),
+            disabled: reason(&host.admin),
+            disabled_by_site: reason(&host.own),
+        }
+    }
+}
+
+/// In bytes, since what people write is rounded.
+#[expect(clippy::ref_option, reason = "serde asks for it")]
+fn bytes<S: Serializer>(size: &Option<ByteSize>, serializer: S) -> Result<S::Ok, S::Error> {
+    size.map(|size| size.0).serialize(serializer)
+}
+
+/// Who turns a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// An administrator of the network.
+    Admin,
+    /// The people of the site.
+    Site,
 }
 
 /// Whether somebody wants a host, or a site, used.
@@ -183,6 +229,12 @@ impl From<Option<String>> for Switch {
     /// Off, with a reason; on without.
     fn from(reason: Option<String>) -> Self {
         reason.map_or(Self::Enabled, |reason| Self::Disabled { reason })
+    }
+}
+
+impl From<Option<Reason>> for Switch {
+    fn from(reason: Option<Reason>) -> Self {
+        Self::from(reason.map(String::from))
     }
 }
 
@@ -260,8 +312,8 @@ impl Host {
             kind: new.kind,
             max_blob_size: new.max_blob_size.map(|size| size.0),
             excluded_repositories: new.excluded_repositories,
-            admin: Switch::from(new.disabled),
-            own: Switch::from(new.disabled_by_site),
+            admin: new.disabled.into(),
+            own: new.disabled_by_site.into(),
             site_admin: Switch::Enabled,
             site_own: Switch::Enabled,
             health: Health::Healthy,
@@ -345,6 +397,8 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn host() -> Host {
@@ -464,5 +518,56 @@ mod tests {
         };
         assert!(!all_but_one.carries(&name));
         assert!(all_but_one.carries(&"debian/base".parse().unwrap()));
+    }
+
+    fn switch() -> impl Strategy<Value = Switch> {
+        prop::option::of("[a-z]{0,4}").prop_map(|reason: Option<String>| Switch::from(reason))
+    }
+
+    prop_compose! {
+        fn any_host()(
+            (admin, own, site_admin, site_own) in (switch(), switch(), switch(), switch()),
+            state in 0..3,
+            crawls in 1..6_u32,
+            is_http in any::<bool>(),
+        ) -> Host {
+            let reason = "x".to_owned();
+            let health = match state {
+                0 => Health::Healthy,
+                1 => Health::Failing { crawls, reason },
+                _ => Health::Quarantined { reason },
+            };
+            let url = if is_http { "https://m.example" } else { "rsync://m.example/x" };
+            let urls = vec![url.parse().unwrap()];
+            Host { urls, admin, own, site_admin, site_own, health, ..host() }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_is_in_use_if_nothing_speaks_against_it(host in any_host()) {
+            let objections = host.objections();
+            prop_assert_eq!(host.standing().is_ok(), objections.is_empty());
+            prop_assert_eq!(host.standing().err(), objections.first().cloned());
+            let switches = [&host.admin, &host.own, &host.site_admin, &host.site_own];
+            let off = switches.iter().filter(|switch| switch.reason().is_some()).count();
+            prop_assert_eq!(host.is_wanted(), off == 0);
+            let broken = usize::from(host.health != Health::Healthy);
+            let unusable = usize::from(host.download_url().is_none());
+            prop_assert_eq!(objections.len(), off + broken + unusable);
+        }
+
+        #[test]
+        fn what_was_entered_is_known_again(host in any_host()) {
+            let new = NewHost { site: None, ..NewHost::from(&host) };
+            let entered = Host::new(host.id, new);
+            let healthy = Host {
+                site_admin: Switch::Enabled,
+                site_own: Switch::Enabled,
+                health: Health::Healthy,
+                ..host
+            };
+            prop_assert_eq!(entered, healthy);
+        }
     }
 }

@@ -1,20 +1,30 @@
 //! What a mirror network consists of: hosts, and what each of them is and wants.
 //!
-//! A [`Host`] is one mirror under one name; those of one organisation are a site. Everything here is plain values; which host a client gets
-//! is decided in [`select`](crate::select), what a host holds is found out by the
-//! [`crawler`](crate::crawler) and kept in [`db`](crate::db).
+//! A [`Host`] is one mirror under one name; those of one organisation are a [`Site`]. Everything here is
+//! plain values; which host a client gets is decided in [`select`](crate::select), what a host holds is
+//! found out by the [`crawler`](crate::crawler) and kept in [`db`](crate::db).
 
+pub mod account;
 pub mod address;
 pub mod bandwidth;
 pub mod base_url;
+pub mod entry;
 pub mod glob;
 pub mod host;
+pub mod import;
 pub mod name;
+pub mod reason;
+pub mod site;
 pub mod standing;
 
+pub use account::Account;
 pub use bandwidth::Bandwidth;
 pub use base_url::BaseUrl;
+pub use entry::Unacceptable;
 pub use glob::RepoGlob;
-pub use host::{Host, Kind, NewHost, Switch, Visibility};
+pub use host::{By, Host, Kind, NewHost, Switch, Visibility};
+pub use import::Import;
 pub use name::{AccountId, AccountName, HostId, HostName, SiteId, SiteName};
+pub use reason::Reason;
+pub use site::{NewSite, Site};
 pub use standing::{Health, Inactive};
