@@ -33,15 +33,19 @@ pub(super) struct Webhook {
 impl Webhook {
     /// Posts to a URL.
     pub(super) fn new(url: &Url) -> Result<Self, Error> {
+        Self::within(LIMIT, PAUSE, url)
+    }
+
+    fn within(limit: Duration, pause: Duration, url: &Url) -> Result<Self, Error> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("registry-proxy/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            .timeout(LIMIT)
+            .timeout(limit)
             .build();
         Ok(Self {
             client: client.map_err(Error::Client)?,
             url: url.clone(),
-            pause: PAUSE,
+            pause,
         })
     }
 
@@ -125,12 +129,17 @@ mod tests {
 
     use super::*;
 
+    /// One that hardly waits between tries.
+    fn webhook(limit: Duration, url: &str) -> Webhook {
+        let pause = Duration::from_millis(1);
+        Webhook::within(limit, pause, &url.parse().unwrap()).unwrap()
+    }
+
     /// A server that gives these answers, one a connection; what it was asked, head and body.
     fn server(answers: &'static [&'static str]) -> (Webhook, JoinHandle<Vec<(String, String)>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/secret", listener.local_addr().unwrap());
-        let mut webhook = Webhook::new(&Url::parse(&url).unwrap()).unwrap();
-        webhook.pause = Duration::from_millis(1);
+        let webhook = webhook(LIMIT, &url);
         let asked = thread::spawn(move || {
             let mut asked = Vec::new();
             for answer in answers {
@@ -199,9 +208,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn silence_is_not_waited_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let webhook = webhook(Duration::from_millis(100), &url);
+        let error = webhook.post(b"{}").await.unwrap_err();
+        assert!(matches!(error, Error::Send(_)), "{error}");
+    }
+
+    #[tokio::test]
     async fn no_error_names_the_url() {
-        let mut webhook = Webhook::new(&"http://127.0.0.1:1/secret".parse().unwrap()).unwrap();
-        webhook.pause = Duration::from_millis(1);
+        let webhook = webhook(LIMIT, "http://127.0.0.1:1/secret");
         let error = webhook.post(b"{}").await.unwrap_err();
         let text = oci_mirror::error_chain::chain(&error);
         assert!(!text.contains("secret"), "{text}");

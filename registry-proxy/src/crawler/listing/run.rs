@@ -52,8 +52,10 @@ pub(super) fn command(program: &Path, url: &str) -> Command {
         "--",
         url,
     ]);
-    // RSYNC_PROXY, RSYNC_CONNECT_PROG, RSYNC_PASSWORD and their like are not for strangers.
+    // RSYNC_PROXY, RSYNC_CONNECT_PROG and their like are not for strangers.
     command.env_clear().env("LC_ALL", "C").env("HOME", "/");
+    // A daemon that wants a password gets a wrong one; without it, rsync would ask at the terminal.
+    command.env("RSYNC_PASSWORD", "");
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }

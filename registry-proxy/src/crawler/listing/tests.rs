@@ -289,7 +289,8 @@ async fn the_program_gets_words_and_an_environment_of_its_own() {
     let names = environment.lines().filter_map(|line| line.split_once('='));
     let mut names: Vec<&str> = names.map(|(name, _)| name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["HOME", "LC_ALL", "PATH"]);
+    assert_eq!(names, ["HOME", "LC_ALL", "PATH", "RSYNC_PASSWORD"]);
+    assert!(environment.lines().any(|line| line == "RSYNC_PASSWORD="));
     assert_eq!(stage.read("group"), stage.read("id"));
     assert_eq!(stage.read("input"), "/dev/null\n");
 }
