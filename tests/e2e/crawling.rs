@@ -208,7 +208,10 @@ fn a_daemon_that_never_comes_to_an_end_is_left() {
                 std::io::copy(&mut stream, &mut std::io::sink()).ok();
             });
             let result = copy.list(&url, Duration::from_secs(3));
-            assert!(result.is_err(), "{result:?}");
+            assert!(
+                matches!(result, Err(listing::Error::TimeOver)),
+                "{result:?}"
+            );
             talk.join().unwrap();
         });
     }

@@ -53,11 +53,11 @@ impl Notifier {
         let mirror = notice.mirror.clone();
         if queue.try_send(notice).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-            warn!(%mirror, dropped, "too many notices wait: one is only logged");
+            warn!(%mirror, dropped, "a notice finds no room and is only logged");
         }
     }
 
-    /// How many notices were only logged because too many waited.
+    /// How many notices were only logged because too many waited, or it was the end.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

@@ -48,9 +48,9 @@ fn parts(line: &[u8]) -> Option<(u8, u64, &str)> {
     let rest = rest.strip_prefix(' ')?.trim_start_matches(' ');
     let (size, rest) = rest.split_once(' ')?;
     let (time, name) = rest.split_at_checked(TIME.len())?;
-    let is_time = |(byte, like): (u8, &u8)| match like {
+    let is_time = |(byte, shape): (u8, &u8)| match shape {
         b'0' => byte.is_ascii_digit(),
-        like => byte == *like,
+        mark => byte == *mark,
     };
     // `parse` would take a sign too.
     let well_formed = permissions.iter().all(is_permission)

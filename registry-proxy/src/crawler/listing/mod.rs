@@ -2,10 +2,10 @@
 //!
 //! One listing says of a million blobs what would take a million requests. It is hearsay: of the daemon,
 //! whose module need not be what the web server shows, and of names and sizes only. So it never verifies
-//! a blob, and what it does not list is missing only as far as the web server has been asked about such
-//! listings before. A listing that is not whole tells nothing at all, whatever of it has come.
+//! a blob, and whether its module and the web server show the same is for the caller to ask about some of
+//! them. A listing that is not whole tells nothing at all, whatever of it has come.
 //!
-//! [`target`] says whom rsync calls, [`run`] runs it, [`lines`] and [`line`] read what it prints.
+//! `target` says whom rsync calls, `run` runs it, [`lines`] and [`mod@line`] read what it prints.
 
 pub mod line;
 pub mod lines;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -64,7 +65,10 @@ impl Stage {
         loop {
             let url = "rsync://127.0.0.1:1/pub".parse().unwrap();
             let deadline = Instant::now() + limit;
-            match list(&program, &url, Policy::Any, &self.catalog, deadline).await {
+            let listing = list(&program, &url, Policy::Any, &self.catalog, deadline);
+            // Crawls are tasks of their own.
+            let listing: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(listing);
+            match listing.await {
                 // Another test was forking while the script was being written.
                 Err(Error::Start { source, .. })
                     if source.kind() == io::ErrorKind::ExecutableFileBusy => {}
@@ -93,15 +97,16 @@ impl Stage {
         panic!("process {id} lives on");
     }
 
-    fn line(&self, digest: Digest, size: u64) -> String {
-        let path = TreePath::Blob(digest).to_string();
-        let name = path.strip_prefix("blobs/").unwrap();
-        format!("echo '-rw-r--r--  {size:>12} 2026/11/21 16:27:23 {name}'")
-    }
-
     fn number(&self, digest: Digest) -> u32 {
         self.catalog.id(&digest).unwrap().0
     }
+}
+
+/// A line of a script that lists a blob.
+fn listed(digest: Digest, size: u64) -> String {
+    let path = TreePath::Blob(digest).to_string();
+    let name = path.strip_prefix("blobs/").unwrap();
+    format!("echo '-rw-r--r--  {size:>12} 2026/11/21 16:27:23 {name}'")
 }
 
 #[tokio::test]
@@ -110,9 +115,9 @@ async fn blobs_of_the_right_length_are_told_from_others() {
     let absent = Algorithm::Sha256.digest(b"absent");
     let script = [
         "echo 'drwxr-xr-x           4096 2026/11/21 16:27:23 .'",
-        &stage.line(stage.config, 2),
-        &stage.line(stage.manifest, 1),
-        &stage.line(absent, 6),
+        &listed(stage.config, 2),
+        &listed(stage.manifest, 1),
+        &listed(absent, 6),
         "echo '-rw-r--r--  2 2026/11/21 16:27:23 ../../../etc/passwd'",
         "echo '-rw-r--r--  2 2026/11/21 16:27:23 .nfs000 of somebody else'",
         "echo 'lrwxrwxrwx  2 2026/11/21 16:27:23 latest'",
@@ -127,7 +132,7 @@ async fn blobs_of_the_right_length_are_told_from_others() {
     );
     // One that is listed twice is not right as long as one of the two is not.
     for sizes in [[2, 3], [3, 2]] {
-        let script = sizes.map(|size| stage.line(stage.config, size)).join("\n");
+        let script = sizes.map(|size| listed(stage.config, size)).join("\n");
         let listing = stage.told(&script).await.unwrap();
         assert_eq!(listing.other, one(stage.config));
         assert!(listing.right.is_empty());
@@ -137,7 +142,7 @@ async fn blobs_of_the_right_length_are_told_from_others() {
 #[tokio::test]
 async fn a_program_that_fails_tells_nothing_and_why() {
     let stage = Stage::new();
-    let listed = stage.line(stage.config, 2);
+    let listed = listed(stage.config, 2);
     for code in [1, 5, 12, 23, 24, 30, 255] {
         let script = format!("{listed}\necho 'rsync: \"a\" \x1b[2J failed' >&2\nexit {code}");
         let error = stage.told(&script).await.unwrap_err().to_string();
@@ -155,7 +160,7 @@ async fn a_program_that_fails_tells_nothing_and_why() {
 #[tokio::test]
 async fn a_listing_that_is_cut_off_tells_nothing() {
     let stage = Stage::new();
-    let script = format!("{}\nprintf -- '-rw-r--r--'", stage.line(stage.config, 2));
+    let script = format!("{}\nprintf -- '-rw-r--r--'", listed(stage.config, 2));
     let error = stage.told(&script).await.unwrap_err();
     assert!(
         matches!(error, Error::NotWhole(NotWhole::CutOff)),
@@ -174,9 +179,7 @@ async fn directories_that_are_links_hide_what_is_behind_them() {
 #[tokio::test]
 async fn endless_lines_are_given_up() {
     let stage = Stage::new();
-    let line = stage
-        .line(stage.config, 2)
-        .replacen("echo", "exec yes --", 1);
+    let line = listed(stage.config, 2).replacen("echo", "exec yes --", 1);
     for line in [line.as_str(), "exec yes"] {
         let script = format!("echo $$ > $DIR/id\n{line}");
         let error = stage.told(&script).await.unwrap_err();
@@ -202,14 +205,14 @@ async fn endless_complaints_are_given_up() {
     assert!(matches!(error, Error::NotWhole(NotWhole::Bytes)), "{error}");
     stage.gone("id").await;
     // Some are no harm, and do not keep the program from going on.
-    let script = format!("yes | head -c 1000000 >&2\n{}", stage.line(stage.config, 2));
+    let script = format!("yes | head -c 1000000 >&2\n{}", listed(stage.config, 2));
     assert_eq!(stage.told(&script).await.unwrap().right.len(), 1);
 }
 
 #[tokio::test]
 async fn a_program_that_hangs_is_ended_with_its_children() {
     let stage = Stage::new();
-    let listed = stage.line(stage.config, 2);
+    let listed = listed(stage.config, 2);
     let script = format!(
         "{listed}\ntrap '' TERM INT HUP\nsleep 300 & echo $! > $DIR/child; echo $$ > $DIR/id; wait"
     );
@@ -225,7 +228,7 @@ async fn a_program_that_hangs_is_ended_with_its_children() {
 #[tokio::test]
 async fn a_child_that_holds_the_output_open_is_not_waited_for() {
     let stage = Stage::new();
-    let listed = stage.line(stage.config, 2);
+    let listed = listed(stage.config, 2);
     let script = format!("{listed}\nsleep 300 & echo $! > $DIR/child; exit 0");
     let error = stage.told(&script).await.unwrap_err();
     assert!(matches!(error, Error::HeldOpen), "{error}");
