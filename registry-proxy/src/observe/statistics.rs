@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,7 +14,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use oci_mirror::reference::RepoName;
 use serde::Serialize;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -24,6 +22,7 @@ use tracing::warn;
 
 use super::{Event, Kind, Outcome};
 use crate::geo::CountryCode;
+use crate::hook;
 use crate::network::HostName;
 use crate::snapshot::Snapshot;
 
@@ -35,9 +34,6 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Most rows in one interval; what does not fit is added to the row of no repository.
 const MAX_ROWS: usize = 100_000;
-
-/// How long the command may take.
-const COMMAND_TIME: Duration = Duration::from_secs(60);
 
 /// How long all of it may take once the front end has stopped: less than service managers wait.
 const LAST_TIME: Duration = Duration::from_secs(8);
@@ -240,36 +236,10 @@ async fn deliver(sink: Sink, report: Report) {
             warn!(%error, "cannot append to the file of statistics");
         }
     }
-    if let [program, arguments @ ..] = &sink.command[..] {
-        match timeout(COMMAND_TIME, tell(program, arguments, &line)).await {
-            Ok(Ok(status)) if status.success() => {}
-            Ok(Ok(status)) => warn!(%status, program, "the command for statistics failed"),
-            Ok(Err(error)) => warn!(%error, program, "cannot run the command for statistics"),
-            Err(_) => warn!(
-                program,
-                "the command for statistics took too long; it was ended"
-            ),
-        }
+    if let Err(error) = hook::tell(&sink.command, &line).await {
+        let error = &error as &dyn std::error::Error;
+        warn!(error, "the command for statistics did not take them");
     }
-}
-
-/// Runs a command with `input` on its standard input.
-async fn tell(
-    program: &str,
-    arguments: &[String],
-    input: &[u8],
-) -> std::io::Result<std::process::ExitStatus> {
-    let mut child = tokio::process::Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A command that does not read to the end has its reasons; its status tells.
-        drop(stdin.write_all(input).await);
-    }
-    child.wait().await
 }
 
 impl Report {

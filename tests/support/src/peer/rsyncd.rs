@@ -50,10 +50,22 @@ impl RsyncDaemon {
 
     /// Offers the files under `root` as a module at an address.
     pub fn start_at(address: SocketAddr, module: &str, root: &Path, state: &Path) -> Result<Self> {
+        Self::start_with("", address, module, root, state)
+    }
+
+    /// Offers the files under `root` as a module with further settings, one a line.
+    pub fn start_with(
+        settings: &str,
+        address: SocketAddr,
+        module: &str,
+        root: &Path,
+        state: &Path,
+    ) -> Result<Self> {
         create_directory(state)?;
         open_path_to(root)?;
         let config = state.join("rsyncd.conf");
-        write(&config, &configuration(address, module, root, state))?;
+        let general = configuration(address, module, root, state);
+        write(&config, &format!("{general}{settings}\n"))?;
         let mut command = program("rsync")?;
         command
             .arg("--daemon")
