@@ -229,6 +229,7 @@ impl Visit {
             headers: &head.headers,
             client,
             public: &public,
+            at: began,
         };
         let answer = v2::respond(&request, snapshot, found)?;
         let status = answer.response.status();

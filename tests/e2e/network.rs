@@ -242,7 +242,8 @@ impl FrontEnd {
         Self::configured(&format!("trusted-proxies = [\"{network}\"]"), tools)
     }
 
-    /// One that does not crawl by itself, unless the settings have a section for that.
+    /// One that does not crawl by itself and takes no request for a retry, unless the settings have a section
+    /// for that: all clients of a test are behind one address, and ask for the same things.
     fn configured(settings: &str, tools: Tools) -> Self {
         let address = free_address().unwrap().to_string();
         let config = tools.directory.join("config.toml");
@@ -251,7 +252,12 @@ impl FrontEnd {
         } else {
             "[crawler]\nenabled = false\n"
         };
-        std::fs::write(&config, format!("{settings}\n{crawler}")).unwrap();
+        let redirect = if settings.contains("[redirect]") {
+            ""
+        } else {
+            "[redirect]\nretry-window = \"0s\"\n"
+        };
+        std::fs::write(&config, format!("{settings}\n{crawler}{redirect}")).unwrap();
         let mut command = tools.command(&["serve", "--listen", &address]);
         command.arg("--config").arg(&config);
         let mut process =

@@ -2,7 +2,8 @@
 //!
 //! No client survives a 404 or wrong bytes from a mirror, so only verified mirrors are named. Small
 //! blobs, image configs above all, are sent from here: the round trip would cost more than the bytes,
-//! and podman gives up a pull when the config fails.
+//! and podman gives up a pull when the config fails. A client that comes back from a mirror is sent to
+//! another one, and at last gets the bytes, see [`ladder`](crate::remembered::ladder).
 
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY,
@@ -24,6 +25,8 @@ use crate::metalink::fields::Redirect::{No, ToFirst};
 use crate::metalink::{self, fields};
 use crate::observe::Kind;
 use crate::presence::HostPosition;
+use crate::remembered::Asked;
+use crate::select::rank::ClientKey;
 use crate::snapshot::Snapshot;
 
 const OCTETS: &str = "application/octet-stream";
@@ -66,7 +69,7 @@ pub fn respond(
         return metalink::respond(version, &subject, request, snapshot, found);
     }
 
-    let (mut sent_from_here, mut wanted) = (false, blob.size);
+    let (mut sent_from_here, mut wanted, mut resumes) = (false, blob.size, false);
     if request.is_conditional() {
         let etag = value(&format!("\"{digest}\""))?;
         if request.knows(&etag)? {
@@ -76,6 +79,7 @@ pub fn respond(
         let ranges = conditions::requested_ranges(request.method, request.headers, &etag)?;
         if let Some(ranges) = ranges {
             sent_from_here = ranges.are_several();
+            resumes = ranges.is_resumption();
             wanted = match ranges.select(blob.size) {
                 Selection::Part(part) => part.end - part.start,
                 Selection::Unsatisfiable => 0,
@@ -83,12 +87,24 @@ pub fn respond(
             };
         }
     }
-    let mirrors = snapshot.listed(name, id, request.asker(), fields::MAX_LINKS);
+    let mut mirrors = snapshot.listed(name, id, request.asker(), fields::MAX_LINKS);
     if request.method == Method::HEAD {
         return Ok(finish(Reply::Head, &mirrors, &subject, request, snapshot));
     }
     let far = !mirrors.is_empty() && blob.size >= snapshot.policy.min_size;
-    let reply = if far && !sent_from_here {
+    // What was read is read because the bytes are to be sent from here.
+    let redirected = far && !sent_from_here && found.is_none() && {
+        // Whoever wants some part of a blob, as those do who load what is used of it, says nothing of another.
+        let is_counted = resumes || wanted == blob.size;
+        let asked = request.client.filter(|_| is_counted).map(|client| Asked {
+            client: ClientKey::of(client),
+            blob: id,
+            resumes,
+            at: request.at,
+        });
+        take_step(asked, &mut mirrors, request, snapshot)
+    };
+    let reply = if redirected {
         Reply::Redirect(wanted)
     } else {
         let Some(Found::Blob(opened)) = found else {
@@ -102,12 +118,45 @@ pub fn respond(
             // The tree has lost it, but a mirror was seen to hold it.
             Err(error) if !mirrors.is_empty() => {
                 tracing::error!(error = &error as &dyn std::error::Error, blob = %digest, "redirecting instead");
+                take_step(None, &mut mirrors, request, snapshot);
                 Reply::Redirect(wanted)
             }
             Err(error) => return Err(Halt::Error(error)),
         }
     };
+    if matches!(reply, Reply::Redirect(_)) {
+        snapshot.remembered.popular.note(id);
+    }
     Ok(finish(reply, &mirrors, &subject, request, snapshot))
+}
+
+/// Puts the mirror first where the client is to go, those before it last; whether there is one.
+///
+/// What was not `asked` in a way that counts goes where the client has not been failed.
+fn take_step(
+    asked: Option<Asked>,
+    mirrors: &mut [HostPosition],
+    request: &Request<'_>,
+    snapshot: &Snapshot,
+) -> bool {
+    let window = snapshot.policy.retry_window;
+    // Behind a socket file all clients are one.
+    let Some(client) = request.client.filter(|_| !window.is_zero()) else {
+        return true;
+    };
+    let id = |host: &HostPosition| snapshot.network.host(*host).id;
+    let remembered = &snapshot.remembered;
+    let first = match asked {
+        Some(asked) => remembered.step(&asked, window, mirrors, id).mirror,
+        None => {
+            let client = (ClientKey::of(client), request.at);
+            Some(remembered.first(client, window, mirrors, id))
+        }
+    };
+    if let Some(first) = first {
+        mirrors.rotate_left(first);
+    }
+    first.is_some()
 }
 
 /// What a client gets that does not get a metalink.
