@@ -223,7 +223,7 @@ impl Tools {
 pub(crate) struct FrontEnd {
     pub(crate) tools: Tools,
     pub(crate) address: String,
-    _process: Process,
+    process: Process,
 }
 
 impl FrontEnd {
@@ -268,12 +268,22 @@ impl FrontEnd {
         Self {
             tools,
             address,
-            _process: process,
+            process,
         }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The most memory it has had in use, in bytes.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() * 1024
     }
 
     /// What clients pull: `127.0.0.1:PORT/name:tag`.

@@ -4,6 +4,8 @@
 //! Docker and containerd come back to the front end, in the same pull or in the next; podman and skopeo do
 //! not, so where they are named their bytes go through it.
 
+mod relayed;
+
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -236,8 +238,8 @@ fn the_third_request_gets_the_bytes_from_here_and_the_fourth_is_somebody_else() 
             .contains(&site.line.address().to_string())
     );
     let (answer, goes) = site.ask(&[]);
-    let (_, size) = site.front_end.largest_layer("debian", "12");
-    assert_eq!((goes, answer.body.len() as u64), (Goes::Here, size));
+    let (_, length) = site.front_end.largest_layer("debian", "12");
+    assert_eq!((goes, answer.body.len() as u64), (Goes::Here, length));
     // Both mirrors have failed this network by now, so the better one is tried again.
     assert_eq!(site.goes(&[]), Goes::Failing);
     assert_eq!(

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{BOUNDS_US, Sums};
 use super::{Kind, Observer, Outcome};
+use crate::relay;
 use crate::remembered::Counts;
 use crate::snapshot::Snapshot;
 
@@ -209,7 +210,8 @@ impl Collector for State {
         }
         // The page is for everybody, the names of private mirrors are not.
         counter(redirects.encode_family(&[("mirror", PRIVATE)])?, private)?;
-        retries(&mut encoder, &snapshot.remembered.counts)
+        retries(&mut encoder, &snapshot.remembered.counts)?;
+        streamed(&mut encoder, &snapshot.policy.relay.counts)
     }
 }
 
@@ -229,6 +231,23 @@ fn retries(encoder: &mut DescriptorEncoder<'_>, counts: &Counts) -> fmt::Result 
     let help = "Mirrors that a client came back from, which the crawler looks at first";
     let suspects = encoder.encode_descriptor("suspects", help, None, MetricType::Counter)?;
     counter(suspects, counts.suspects.load(Relaxed))
+}
+
+fn streamed(encoder: &mut DescriptorEncoder<'_>, counts: &relay::Counts) -> fmt::Result {
+    let mut bytes = encoder.encode_descriptor(
+        "streamed",
+        "Content checked here piece by piece for clients that are sent nowhere, by where it came from",
+        Some(&Unit::Bytes),
+        MetricType::Counter,
+    )?;
+    let sources = [
+        ("mirror", &counts.from_mirrors),
+        ("tree", &counts.from_tree),
+    ];
+    for (from, count) in sources {
+        counter(bytes.encode_family(&[("from", from)])?, count.load(Relaxed))?;
+    }
+    Ok(())
 }
 
 fn gauge(

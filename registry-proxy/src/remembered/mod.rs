@@ -13,6 +13,8 @@ pub mod popular;
 pub mod retries;
 pub mod suspects;
 
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use oci_mirror::tree::catalog::BlobId;
 
 use crate::network::HostId;
 use crate::select::rank::ClientKey;
-use ladder::{Rung, Step};
+use ladder::Rung;
 
 pub use popular::Popular;
 pub use retries::Retries;
@@ -51,18 +53,31 @@ pub struct Counts {
     pub suspects: AtomicU64,
 }
 
-/// A request for a blob that may be a retry.
+/// Who asks, and for what if it may be a retry.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
-    /// Who asks.
-    pub client: ClientKey,
-    /// For what.
-    pub blob: BlobId,
+    /// Who; `None` behind a socket file, where all clients are one.
+    pub client: Option<ClientKey>,
+    /// For a whole blob, or the rest of one; `None`: for what no retry can be told by.
+    pub blob: Option<BlobId>,
     /// For the rest of a transfer that broke.
     pub resumes: bool,
-    /// When.
-    pub at: Instant,
 }
+
+impl Asked {
+    /// A request that counts for nothing, and goes where its client was not failed.
+    pub fn by(client: Option<ClientKey>) -> Self {
+        Self {
+            client,
+            blob: None,
+            resumes: false,
+        }
+    }
+}
+
+/// For whom mirrors are set aside that have failed the front end itself.
+pub static OURSELVES: LazyLock<ClientKey> =
+    LazyLock::new(|| ClientKey::of(Ipv4Addr::UNSPECIFIED.into()));
 
 impl Default for Remembered {
     fn default() -> Self {
@@ -77,28 +92,32 @@ impl Default for Remembered {
 }
 
 impl Remembered {
-    /// Where the request goes, of those `listed`; the next like it within the `window` is a retry.
+    /// Where the request goes, of those `listed`; `None`: it gets the bytes from here. The next like it within
+    /// the window is a retry.
     ///
     /// The mirror that a retry comes from is set aside for its client, and the crawler is to look there. What
     /// one client says takes no mirror from anybody else.
     pub fn step<H>(
         &self,
         asked: &Asked,
-        window: Duration,
+        (at, window): (Instant, Duration),
         listed: &[H],
         id: impl Fn(&H) -> HostId,
-    ) -> Step {
-        let (now, window) = (self.seconds(asked.at), seconds(window));
-        let aside = |host| self.retries.is_aside(asked.client, host, now, window);
-        let step = self
-            .retries
-            .note(asked.client, asked.blob, now, window, |before| {
-                ladder::step(before, asked.resumes, listed, &id, aside)
-            });
+    ) -> Option<usize> {
+        // A window that is there has a second at least.
+        let (now, window) = (self.seconds(at), window.as_secs().max(1));
+        let Some(client) = asked.client else {
+            return (!listed.is_empty()).then_some(0);
+        };
+        let aside = |host| self.retries.is_aside(client, host, now, window);
+        let Some(blob) = asked.blob else {
+            return ladder::first(listed, |host| aside(id(host)));
+        };
+        let step = self.retries.note(client, blob, now, window, |before| {
+            ladder::step(before, asked.resumes, listed, &id, aside)
+        });
         if let Some(host) = step.skipped {
-            self.retries.set_aside(asked.client, host, now);
-            self.suspects.note(host, asked.blob);
-            self.counts.suspects.fetch_add(1, Relaxed);
+            self.suspect(host, blob, (client, at));
         }
         if step.rung != Rung::First {
             let count = match step.mirror {
@@ -107,31 +126,20 @@ impl Remembered {
             };
             count.fetch_add(1, Relaxed);
         }
-        step
+        step.mirror
     }
 
-    /// The first of those `listed` that is not set aside for the client, and else the first.
-    pub fn first<H>(
-        &self,
-        (client, at): (ClientKey, Instant),
-        window: Duration,
-        listed: &[H],
-        id: impl Fn(&H) -> HostId,
-    ) -> usize {
-        let (now, window) = (self.seconds(at), seconds(window));
-        let aside = |host: &H| self.retries.is_aside(client, id(host), now, window);
-        ladder::first(listed, aside).unwrap_or_default()
+    /// A mirror has failed a client: it is set aside for that, and the crawler is to look there.
+    pub fn suspect(&self, host: HostId, blob: BlobId, (client, at): (ClientKey, Instant)) {
+        self.retries.set_aside(client, host, self.seconds(at));
+        self.suspects.note(host, blob);
+        self.counts.suspects.fetch_add(1, Relaxed);
     }
 
     fn seconds(&self, at: Instant) -> u64 {
         // Not from zero, which is what an empty place has.
         at.saturating_duration_since(self.began).as_secs() + 1
     }
-}
-
-/// A window that is there has a second at least.
-fn seconds(window: Duration) -> u64 {
-    window.as_secs().max(1)
 }
 
 #[cfg(test)]
@@ -147,14 +155,10 @@ mod tests {
         let client = |text: &str| ClientKey::of(text.parse().unwrap());
         let ask = |client, blob, at| {
             let asked = Asked {
-                client,
-                blob: BlobId(blob),
-                resumes: false,
-                at,
+                blob: Some(BlobId(blob)),
+                ..Asked::by(Some(client))
             };
-            remembered
-                .step(&asked, WINDOW, &listed, |host| *host)
-                .mirror
+            remembered.step(&asked, (at, WINDOW), &listed, |host| *host)
         };
         let (one, other, at) = (client("192.0.2.1"), client("198.51.100.1"), Instant::now());
         assert_eq!(ask(one, 7, at), Some(0));
@@ -163,6 +167,9 @@ mod tests {
         assert_eq!(ask(one, 7, at), None);
         assert_eq!(ask(one, 8, at), Some(2), "two mirrors have failed it");
         assert_eq!(ask(other, 7, at), Some(0), "a network of its own");
+        let part = Asked::by(Some(one));
+        let part = remembered.step(&part, (at, WINDOW), &listed, |host| *host);
+        assert_eq!(part, Some(2));
         let later = at + WINDOW + Duration::from_secs(2);
         assert_eq!(ask(one, 7, later), Some(0), "that is over");
         let counts = &remembered.counts;

@@ -83,7 +83,7 @@ impl Retries {
             let before = found.within(window).map(before_of);
             let step = choose(before);
             let entry = tag(hash) | stamp(now) | bits_of(&step);
-            let place = &set.0[found.place];
+            let place = &set.0[found.way];
             let written = place.compare_exchange(found.entry, entry, Relaxed, Relaxed);
             if written.is_ok() {
                 return step;
@@ -95,7 +95,7 @@ impl Retries {
     pub fn set_aside(&self, client: ClientKey, host: HostId, now: u64) {
         let hash = self.secret.hash_one((host.0, client.bits()));
         let set = set(&self.aside, hash);
-        set.0[set.find(hash, now).place].store(tag(hash) | stamp(now), Relaxed);
+        set.0[set.find(hash, now).way].store(tag(hash) | stamp(now), Relaxed);
         self.last_aside.fetch_max(now, Relaxed);
     }
 
@@ -113,7 +113,7 @@ impl Retries {
 
 /// A place in a set and what is there.
 struct Place {
-    place: usize,
+    way: usize,
     entry: u64,
     /// Its age if it is the entry looked for, and not one to be forgotten for it.
     age: Option<u64>,
@@ -131,21 +131,21 @@ impl Set {
     fn find(&self, hash: u64, now: u64) -> Place {
         let (mut oldest, mut longest) = (0, None);
         let entries = self.0.each_ref().map(|entry| entry.load(Relaxed));
-        for (place, entry) in entries.into_iter().enumerate() {
+        for (way, entry) in entries.into_iter().enumerate() {
             let age = match entry {
                 0 => u64::MAX,
                 entry => age(entry, now),
             };
             if entry != 0 && tag(entry) == tag(hash) {
                 let age = Some(age);
-                return Place { place, entry, age };
+                return Place { way, entry, age };
             }
             if Some(age) > longest {
-                (oldest, longest) = (place, Some(age));
+                (oldest, longest) = (way, Some(age));
             }
         }
         Place {
-            place: oldest,
+            way: oldest,
             entry: entries[oldest],
             age: None,
         }
