@@ -56,13 +56,13 @@ impl Site {
     fn start(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        for mirror in ["failing", "well"] {
-            rsyncd::sync(tree(), path(mirror), &[]).unwrap();
+        for copy in ["tree", "failing", "well"] {
+            rsyncd::sync(tree(), path(copy), &[]).unwrap();
         }
         let failing = nginx::start(&path("failing"), &path("failing.state")).unwrap();
         let well = nginx::start(&path("well"), &path("well.state")).unwrap();
         let line = HeldLine::open(&failing.address().to_string());
-        let tools = Tools::new(tree(), directory.path());
+        let tools = Tools::new(&path("tree"), directory.path());
         let url = format!("http://{}", line.address());
         tools.run(&[
             "mirror",

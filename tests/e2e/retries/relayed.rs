@@ -100,6 +100,30 @@ fn who_is_named_is_sent_nowhere_and_all_others_are() {
     }
 }
 
+#[test]
+fn what_the_tree_has_lost_or_cannot_check_is_taken_where_it_is() {
+    let whole = |site: &Site| {
+        let (layer, _) = site.front_end.largest_layer("debian", "12");
+        let digest: Digest = layer.rsplit('/').next().unwrap().parse().unwrap();
+        let (answer, goes) = site.ask(&[PODMAN]);
+        assert_eq!((goes, answer.status.as_u16()), (Goes::Here, 200));
+        assert_eq!(digest.algorithm().digest(&answer.body), digest);
+    };
+    let mut site = Site::start(THROUGH_TREE);
+    let tree = site.directory.path().join("tree");
+    std::fs::remove_dir_all(tree.join("blobs")).unwrap();
+    site.fail(Fault::Corrupt);
+    whole(&site);
+    assert!(site.metric(FROM_MIRRORS) > 0);
+    assert_eq!(site.goes(&[]), Goes::Failing, "all others are sent there");
+
+    let site = Site::start(THROUGH_MIRRORS);
+    let tree = site.directory.path().join("tree");
+    std::fs::remove_dir_all(tree.join("pieces")).unwrap();
+    whole(&site);
+    assert_eq!(site.metric(FROM_MIRRORS), 0);
+}
+
 /// How many pull at once.
 const PULLS: usize = 50;
 
