@@ -70,6 +70,10 @@ type Responding = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
 
 type Answered = Result<Response<Body>, Infallible>;
 
+/// Most that is read for one answer: the pieces of a blob, and its file if there are none; or the other way
+/// round, if the file is gone.
+const MAX_READS: usize = 2;
+
 impl Visit {
     /// Answers one request.
     ///
@@ -104,7 +108,7 @@ impl Visit {
         let began = self.shared.observer.begin();
         // One snapshot answers the whole request, whatever is swapped in meanwhile.
         let snapshot = self.shared.snapshot.load();
-        let want = match self.v2(&head, began, snapshot.as_deref(), None) {
+        let mut want = match self.v2(&head, began, snapshot.as_deref(), None) {
             Ok(response) => {
                 fields::recycle(head.headers);
                 return Either::Left(ready(Ok(response)));
@@ -113,12 +117,17 @@ impl Visit {
         };
         let (visit, snapshot) = (Arc::clone(self), Guard::into_inner(snapshot));
         let reading = async move {
-            let found = match &snapshot {
-                Some(snapshot) => Some(want.read(snapshot).await),
-                None => None,
-            };
-            let response = visit.v2(&head, began, snapshot.as_deref(), found);
-            Ok(response.unwrap_or_else(|_| v2::Error::Internal.into_response()))
+            for _ in 0..MAX_READS {
+                let found = match &snapshot {
+                    Some(snapshot) => Some(want.read(snapshot).await),
+                    None => None,
+                };
+                match visit.v2(&head, began, snapshot.as_deref(), found) {
+                    Ok(response) => return Ok(response),
+                    Err(next) => want = next,
+                }
+            }
+            Ok(v2::Error::Internal.into_response())
         };
         Either::Right(reading.boxed())
     }
@@ -229,6 +238,7 @@ impl Visit {
             headers: &head.headers,
             client,
             public: &public,
+            at: began,
         };
         let answer = v2::respond(&request, snapshot, found)?;
         let status = answer.response.status();

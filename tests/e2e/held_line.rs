@@ -1,4 +1,4 @@
-//! A line to a server that stops in the middle of an answer until it is let go on.
+//! A line to a server that stops in the middle of an answer until it is let go on, or is cut there.
 //!
 //! So a test can change things while a real client is in the middle of a pull, however fast or slow the
 //! machine is.
@@ -19,21 +19,37 @@ struct Gate {
     /// How many more bytes the server may say; `None` for as many as it likes.
     left: Mutex<Option<usize>>,
     changed: Condvar,
+    /// After how many bytes of the server each connection ends.
+    cut: Mutex<Option<usize>>,
 }
 
 impl HeldLine {
     /// A line to `server` that passes on so many bytes of its answers and then holds.
     pub(crate) fn to(server: &str, bytes: usize) -> Self {
+        Self::with(server, Some(bytes))
+    }
+
+    /// A line to `server` that holds nothing back.
+    pub(crate) fn open(server: &str) -> Self {
+        Self::with(server, None)
+    }
+
+    fn with(server: &str, bytes: Option<usize>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let gate = Arc::new(Gate {
-            left: Mutex::new(Some(bytes)),
+            left: Mutex::new(bytes),
             changed: Condvar::new(),
+            cut: Mutex::new(None),
         });
         let (server, held) = (server.to_owned(), Arc::clone(&gate));
         thread::spawn(move || {
             for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                let client = client.unwrap();
+                // A server that is gone leaves its client with a closed connection.
+                let Ok(server) = TcpStream::connect(&server) else {
+                    continue;
+                };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || relay(from, to, None));
                 let gate = Arc::clone(&held);
@@ -66,6 +82,11 @@ impl HeldLine {
         assert!(!timeout.timed_out(), "nobody has loaded so much");
     }
 
+    /// Cuts each connection from now on, after so many bytes of the server.
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        *self.gate.cut.lock().unwrap() = Some(bytes);
+    }
+
     /// Lets everything through from now on.
     pub(crate) fn release(&self) {
         *self.gate.left.lock().unwrap() = None;
@@ -93,8 +114,10 @@ impl Gate {
 
 /// Copies until either side ends, which ends the other.
 fn relay(mut from: TcpStream, mut to: TcpStream, gate: Option<&Gate>) {
+    let mut room = gate.and_then(|gate| *gate.cut.lock().unwrap());
     let mut buffer = [0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let length = room.map_or(length, |room| room.min(length));
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
             let passed = gate.map_or(rest.len(), |gate| gate.pass(rest.len()));
@@ -102,6 +125,11 @@ fn relay(mut from: TcpStream, mut to: TcpStream, gate: Option<&Gate>) {
                 return;
             }
             rest = &rest[passed..];
+        }
+        room = room.map(|room| room - length);
+        if room == Some(0) {
+            let _ = from.shutdown(Shutdown::Both);
+            break;
         }
     }
     // The other side may be gone before.

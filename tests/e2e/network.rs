@@ -223,7 +223,7 @@ impl Tools {
 pub(crate) struct FrontEnd {
     pub(crate) tools: Tools,
     pub(crate) address: String,
-    _process: Process,
+    process: Process,
 }
 
 impl FrontEnd {
@@ -242,7 +242,8 @@ impl FrontEnd {
         Self::configured(&format!("trusted-proxies = [\"{network}\"]"), tools)
     }
 
-    /// One that does not crawl by itself, unless the settings have a section for that.
+    /// One that does not crawl by itself and takes no request for a retry, unless the settings have a section
+    /// for that: all clients of a test are behind one address, and ask for the same things.
     fn configured(settings: &str, tools: Tools) -> Self {
         let address = free_address().unwrap().to_string();
         let config = tools.directory.join("config.toml");
@@ -251,7 +252,12 @@ impl FrontEnd {
         } else {
             "[crawler]\nenabled = false\n"
         };
-        std::fs::write(&config, format!("{settings}\n{crawler}")).unwrap();
+        let redirect = if settings.contains("[redirect]") {
+            ""
+        } else {
+            "[redirect]\nretry-window = \"0s\"\n"
+        };
+        std::fs::write(&config, format!("{settings}\n{crawler}{redirect}")).unwrap();
         let mut command = tools.command(&["serve", "--listen", &address]);
         command.arg("--config").arg(&config);
         let mut process =
@@ -262,12 +268,22 @@ impl FrontEnd {
         Self {
             tools,
             address,
-            _process: process,
+            process,
         }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The most memory it has had in use, in bytes.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() * 1024
     }
 
     /// What clients pull: `127.0.0.1:PORT/name:tag`.

@@ -91,7 +91,9 @@ impl Bench {
 
     fn start_at(&self, address: SocketAddr) -> FrontEnd {
         let config = self.directory.path().join("config.toml");
-        std::fs::write(&config, "[crawler]\nenabled = false\n").unwrap();
+        // Everything is asked for again and again here, which is no retry.
+        let settings = "[crawler]\nenabled = false\n[redirect]\nretry-window = \"0s\"\n";
+        std::fs::write(&config, settings).unwrap();
         let text = address.to_string();
         let mut command = self.tools().command(&["serve", "--listen", &text]);
         let log = self.directory.path().join("front-end.log");

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -15,6 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{BOUNDS_US, Sums};
 use super::{Kind, Observer, Outcome};
+use crate::relay;
+use crate::remembered::Counts;
 use crate::snapshot::Snapshot;
 
 /// The media type of the page.
@@ -206,8 +209,45 @@ impl Collector for State {
             counter(redirects.encode_family(&labels)?, count)?;
         }
         // The page is for everybody, the names of private mirrors are not.
-        counter(redirects.encode_family(&[("mirror", PRIVATE)])?, private)
+        counter(redirects.encode_family(&[("mirror", PRIVATE)])?, private)?;
+        retries(&mut encoder, &snapshot.remembered.counts)?;
+        streamed(&mut encoder, &snapshot.policy.relay.counts)
     }
+}
+
+fn retries(encoder: &mut DescriptorEncoder<'_>, counts: &Counts) -> fmt::Result {
+    let help = "Clients that came back for a blob, by where they were sent then";
+    let mut retries = encoder.encode_descriptor("retries", help, None, MetricType::Counter)?;
+    let answers = [
+        ("mirror", &counts.to_mirrors),
+        ("origin", &counts.to_origin),
+    ];
+    for (answer, count) in answers {
+        counter(
+            retries.encode_family(&[("answer", answer)])?,
+            count.load(Relaxed),
+        )?;
+    }
+    let help = "Mirrors that a client came back from, which the crawler looks at first";
+    let suspects = encoder.encode_descriptor("suspects", help, None, MetricType::Counter)?;
+    counter(suspects, counts.suspects.load(Relaxed))
+}
+
+fn streamed(encoder: &mut DescriptorEncoder<'_>, counts: &relay::Counts) -> fmt::Result {
+    let mut bytes = encoder.encode_descriptor(
+        "streamed",
+        "Content checked here piece by piece for clients that are sent nowhere, by where it came from",
+        Some(&Unit::Bytes),
+        MetricType::Counter,
+    )?;
+    let sources = [
+        ("mirror", &counts.from_mirrors),
+        ("tree", &counts.from_tree),
+    ];
+    for (from, count) in sources {
+        counter(bytes.encode_family(&[("from", from)])?, count.load(Relaxed))?;
+    }
+    Ok(())
 }
 
 fn gauge(

@@ -17,12 +17,13 @@ use oci_mirror::tree::catalog::{BlobId, Repository};
 use oci_mirror::tree::{Catalog, Tree};
 
 use crate::client_address::TrustedProxies;
-use crate::config::{Config, Stream};
+use crate::config::Config;
 use crate::geo::{self, Geo, Place};
 use crate::metalink::Resource;
 use crate::metalink::pieces::PieceCache;
 use crate::observe::{Redirects, access};
 use crate::presence::{HostPosition, Presence};
+use crate::relay::Relay;
 use crate::remembered::Remembered;
 use crate::select::{Choice, Client, Network, Wanted};
 use crate::v2::{self, Asker};
@@ -96,7 +97,7 @@ impl Settings {
 }
 
 /// When to redirect, and to how many.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// Smaller blobs are sent from the tree.
     pub min_size: u64,
@@ -104,8 +105,8 @@ pub struct Policy {
     pub min_mirrors: usize,
     /// How long a second request for the same blob is a retry; nothing: it never is.
     pub retry_window: Duration,
-    /// Who gets the bytes through here.
-    pub stream: Arc<Stream>,
+    /// Who gets the bytes through here, and how.
+    pub relay: Arc<Relay>,
 }
 
 impl From<&Config> for Policy {
@@ -114,7 +115,7 @@ impl From<&Config> for Policy {
             min_size: config.redirect.min_size.0,
             min_mirrors: config.redirect.min_mirrors,
             retry_window: config.redirect.retry_window,
-            stream: Arc::new(config.stream.clone()),
+            relay: Arc::new(Relay::new(config)),
         }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! No client survives a 404 or wrong bytes from a mirror, so only verified mirrors are named. Small
 //! blobs, image configs above all, are sent from here: the round trip would cost more than the bytes,
-//! and podman gives up a pull when the config fails.
+//! and podman gives up a pull when the config fails. A client that comes back from a mirror is sent to
+//! another one, and at last gets the bytes, see [`ladder`](crate::remembered::ladder).
+
+use std::sync::Arc;
 
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY,
@@ -13,6 +16,8 @@ use oci_mirror::http::Body;
 use oci_mirror::http::conditions;
 use oci_mirror::range::Selection;
 use oci_mirror::reference::RepoName;
+use oci_mirror::tree::TreePath;
+use oci_mirror::tree::pieces::count_for;
 
 use super::answer::Answer;
 use super::disk::{Found, Halt, Want};
@@ -20,10 +25,14 @@ use super::error::Error;
 use super::fields::Fields;
 use super::mirrorlist;
 use super::request::Request;
+use crate::config::stream::From;
 use crate::metalink::fields::Redirect::{No, ToFirst};
 use crate::metalink::{self, fields};
 use crate::observe::Kind;
 use crate::presence::HostPosition;
+use crate::relay;
+use crate::remembered::{Asked, OURSELVES};
+use crate::select::rank::ClientKey;
 use crate::snapshot::Snapshot;
 
 const OCTETS: &str = "application/octet-stream";
@@ -66,48 +75,176 @@ pub fn respond(
         return metalink::respond(version, &subject, request, snapshot, found);
     }
 
-    let (mut sent_from_here, mut wanted) = (false, blob.size);
+    let mut part = Part::default();
     if request.is_conditional() {
         let etag = value(&format!("\"{digest}\""))?;
         if request.knows(&etag)? {
             return Ok(finish(Reply::Unchanged, &[], &subject, request, snapshot));
         }
-        // Not every mirror answers several ranges at once, and podman bears no other answer.
         let ranges = conditions::requested_ranges(request.method, request.headers, &etag)?;
         if let Some(ranges) = ranges {
-            sent_from_here = ranges.are_several();
-            wanted = match ranges.select(blob.size) {
-                Selection::Part(part) => part.end - part.start,
-                Selection::Unsatisfiable => 0,
-                Selection::Whole | Selection::Parts(_) => blob.size,
+            part = Part {
+                selection: Some(ranges.select(blob.size)),
+                are_several: ranges.are_several(),
+                resumes: ranges.is_resumption(),
             };
         }
     }
-    let mirrors = snapshot.listed(name, id, request.asker(), fields::MAX_LINKS);
-    if request.method == Method::HEAD {
-        return Ok(finish(Reply::Head, &mirrors, &subject, request, snapshot));
-    }
-    let far = !mirrors.is_empty() && blob.size >= snapshot.policy.min_size;
-    let reply = if far && !sent_from_here {
-        Reply::Redirect(wanted)
+    let mut mirrors = snapshot.listed(name, id, request.asker(), fields::MAX_LINKS);
+    let reply = if request.method == Method::HEAD {
+        Reply::Head
     } else {
-        let Some(Found::Blob(opened)) = found else {
-            return Err(Halt::Wants(Want::Blob(blob.digest, blob.size)));
-        };
-        match opened {
-            Ok(opened) => {
-                let octets = HeaderValue::from_static(OCTETS);
-                Reply::Content(opened.respond(octets, request.headers, request.method))
-            }
-            // The tree has lost it, but a mirror was seen to hold it.
-            Err(error) if !mirrors.is_empty() => {
-                tracing::error!(error = &error as &dyn std::error::Error, blob = %digest, "redirecting instead");
-                Reply::Redirect(wanted)
-            }
-            Err(error) => return Err(Halt::Error(error)),
-        }
+        deliver(&part, &subject, &mut mirrors, (request, snapshot), found)?
     };
+    if matches!(reply, Reply::Redirect(_)) {
+        snapshot.remembered.popular.note(id);
+    }
     Ok(finish(reply, &mirrors, &subject, request, snapshot))
+}
+
+/// What of a blob is asked for.
+#[derive(Debug, Default)]
+struct Part {
+    /// Nothing: the whole.
+    selection: Option<Selection>,
+    /// It was asked for in several ranges.
+    are_several: bool,
+    /// It is the rest of a transfer that broke.
+    resumes: bool,
+}
+
+impl Part {
+    /// How many bytes it has, of a blob of `size`.
+    fn length(&self, size: u64) -> u64 {
+        match &self.selection {
+            Some(Selection::Part(part)) => part.end - part.start,
+            Some(Selection::Unsatisfiable) => 0,
+            None | Some(Selection::Whole | Selection::Parts(_)) => size,
+        }
+    }
+}
+
+/// How the bytes get to the client: from the first of the `mirrors`, which are put in order, or from here.
+fn deliver(
+    part: &Part,
+    subject: &metalink::Subject<'_>,
+    mirrors: &mut [HostPosition],
+    (request, snapshot): (&Request<'_>, &Snapshot),
+    found: Option<Found>,
+) -> Result<Reply, Halt> {
+    let (blob, policy) = (subject.blob, &snapshot.policy);
+    let wanted = part.length(blob.size);
+    let client = request.client.map(ClientKey::of);
+    let step = |mirrors: &mut [_], asked: Asked| take_step(mirrors, &asked, request, snapshot);
+    // Not every mirror answers several ranges at once, and podman bears no other answer.
+    let far = !mirrors.is_empty() && blob.size >= policy.min_size && !part.are_several;
+    let through = far && policy.relay.is_for(request.headers);
+    let from = policy.relay.settings.from;
+    let relays = through
+        && match &found {
+            None => from == From::Mirrors,
+            // Of a blob that has none, the tree is next; looked for last, they are for what it has lost.
+            Some(Found::Pieces(_)) => true,
+            Some(Found::Blob(read)) => from == From::Tree && read.is_err(),
+            Some(Found::Manifest(_)) => false,
+        };
+    if relays {
+        step(mirrors, Asked::by(Some(*OURSELVES)));
+        if let Some(response) = relay(part, subject, mirrors, snapshot, found.as_ref())? {
+            return Ok(Reply::Content(response));
+        }
+    }
+    // What was read is read because the bytes are to be sent from here.
+    if far && !through && found.is_none() {
+        // Whoever wants some part of a blob, as those do who load what is used of it, says nothing of another.
+        let is_counted = part.resumes || wanted == blob.size;
+        let asked = Asked {
+            blob: is_counted.then_some(subject.id),
+            resumes: part.resumes,
+            ..Asked::by(client)
+        };
+        if step(mirrors, asked) {
+            return Ok(Reply::Redirect(wanted));
+        }
+    }
+    match found {
+        Some(Found::Blob(Ok(opened))) => {
+            let octets = HeaderValue::from_static(OCTETS);
+            let response = opened.respond(octets, request.headers, request.method);
+            Ok(Reply::Content(response))
+        }
+        // The tree has lost it, but a mirror was seen to hold it.
+        Some(Found::Blob(Err(error))) if !mirrors.is_empty() => {
+            tracing::error!(error = &error as &dyn std::error::Error, blob = %blob.digest, "redirecting instead");
+            step(mirrors, Asked::by(client));
+            Ok(Reply::Redirect(wanted))
+        }
+        Some(Found::Blob(Err(error))) => Err(Halt::Error(error)),
+        Some(Found::Pieces(_)) if relays && from == From::Tree => Ok(Reply::Redirect(wanted)),
+        _ => Err(Halt::Wants(Want::Blob(blob.digest, blob.size))),
+    }
+}
+
+/// Puts the mirror first where the client is to go, those before it last; whether there is one.
+fn take_step(
+    mirrors: &mut [HostPosition],
+    asked: &Asked,
+    request: &Request<'_>,
+    snapshot: &Snapshot,
+) -> bool {
+    let window = snapshot.policy.retry_window;
+    if window.is_zero() {
+        return true;
+    }
+    let id = |host: &HostPosition| snapshot.network.host(*host).id;
+    let step = snapshot
+        .remembered
+        .step(asked, (request.at, window), mirrors, id);
+    if let Some(first) = step {
+        mirrors.rotate_left(first);
+    }
+    step.is_some()
+}
+
+/// The bytes of mirrors, for a client that is sent to none; nothing if they cannot be checked, or there is no
+/// room to.
+fn relay(
+    part: &Part,
+    subject: &metalink::Subject<'_>,
+    mirrors: &[HostPosition],
+    snapshot: &Snapshot,
+    found: Option<&Found>,
+) -> Result<Option<Response<Body>>, Halt> {
+    let blob = subject.blob;
+    let part = match &part.selection {
+        None | Some(Selection::Whole) => None,
+        Some(Selection::Part(part)) => Some(part.clone()),
+        Some(Selection::Parts(_) | Selection::Unsatisfiable) => return Ok(None),
+    };
+    let pieces = match found {
+        _ if count_for(blob.size) == 0 => None,
+        Some(Found::Pieces(known)) => known.clone(),
+        _ => match snapshot.pieces.find(&blob.digest) {
+            None => return Err(Halt::Wants(Want::Pieces(blob.digest, blob.size))),
+            known => known,
+        },
+    };
+    let path = TreePath::Blob(blob.digest);
+    let source = |host: &HostPosition| {
+        let base = &snapshot.network.source(*host).base;
+        (snapshot.network.host(*host).id, format!("{base}{path}"))
+    };
+    let order = relay::Order {
+        digest: blob.digest,
+        size: blob.size,
+        id: subject.id,
+        pieces,
+        part,
+        sources: mirrors.iter().map(source).collect(),
+        tree: snapshot.tree.clone(),
+        remembered: Arc::clone(&snapshot.remembered),
+    };
+    Ok(snapshot.policy.relay.respond(order))
 }
 
 /// What a client gets that does not get a metalink.

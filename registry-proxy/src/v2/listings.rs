@@ -141,6 +141,7 @@ mod tests {
             headers: &headers,
             client: None,
             public: &public,
+            at: std::time::Instant::now(),
         })
     }
 

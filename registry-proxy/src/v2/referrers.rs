@@ -170,6 +170,7 @@ mod tests {
                 headers: &headers,
                 client: None,
                 public: &public,
+                at: std::time::Instant::now(),
             })
         };
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use http::header::{
     ACCEPT, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
@@ -27,6 +28,8 @@ pub struct Request<'a> {
     pub client: Option<IpAddr>,
     /// How the client reached us, for absolute URLs.
     pub public: &'a PublicUrl,
+    /// When it came in.
+    pub at: Instant,
 }
 
 /// For whom mirrors are listed.

@@ -71,11 +71,13 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let redirects = Pool::redirects(&shape, "302")?;
     let metalinks = Pool::metalinks(&shape)?;
     let manifests = Pool::manifests(&shape)?;
+    let first = Pool::first(&shape, requests + requests / 10)?;
     let few = Pool::redirects(&SMALL, "302")?;
     let file = Pool::same("/2k", "200")?;
     let base = Pool::same("/v2/", "200")?;
     eprintln!("starting servers");
     let front = Peer::start(&["front-end", &large.display().to_string()])?;
+    let remembering = Peer::start(&["front-end-with-memory", &large.display().to_string()])?;
     let little = Peer::start(&["front-end", &small.display().to_string()])?;
     let fixed = Peer::start(&["fixed-redirect"])?;
     let body = Peer::start(&["fixed-body"])?;
@@ -84,7 +86,7 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let full = Peer::start(&["full-redirect"])?;
     let per_core = Peer::start(&["redirect-per-core"])?;
 
-    let cells: [(&Peer, &Pool, usize); 14] = [
+    let cells: [(&Peer, &Pool, usize); 16] = [
         (&front, &redirects, 64),
         (&fixed, &redirects, 64),
         (&front, &metalinks, 64),
@@ -99,8 +101,10 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
         (&per_core, &redirects, 512),
         (&front, &base, 64),
         (&full, &redirects, 64),
+        (&remembering, &first, 64),
+        (&front, &first, 64),
     ];
-    let mut best: [Option<Measured>; 14] = [None; 14];
+    let mut best: [Option<Measured>; 16] = [None; 16];
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
         for (slot, (peer, pool, connections)) in best.iter_mut().zip(cells) {
@@ -121,9 +125,10 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
 
 /// What was measured, in the order of the cells.
 #[rustfmt::skip]
-fn report(best: [Measured; 14]) -> Table {
+fn report(best: [Measured; 16]) -> Table {
     let [
         redirect, fixed, metalink, body, manifest, nginx, few, crowd, fixed_crowd, timed, split, split_crowd, base, full,
+        remembering, forgetful,
     ] = best;
     let (minimal, one) = ("hyper, one 302", "hyper, one runtime");
     Table(vec![
@@ -134,6 +139,7 @@ fn report(best: [Measured; 14]) -> Table {
         Row::p99("302, 64 connections", redirect, minimal, fixed, Some(2.0)),
         Row::p99("302, 512 connections", crowd, minimal, fixed_crowd, Some(2.0)),
         Row::cpu("302 to a mirror", redirect, "hyper, one 302 of 15 fields", full, None),
+        Row::cpu("302, requests remembered", remembering, "302, nothing remembered", forgetful, Some(1.03)),
         Row::cpu("`GET /v2/`, two bytes", base, minimal, fixed, None),
         Row::cpu("hyper, a timer for each head", timed, minimal, fixed, None),
         Row::cpu("hyper, a runtime per core", split, one, fixed, None),

@@ -210,7 +210,10 @@ pub(crate) fn serve(role: &[String]) -> anyhow::Result<()> {
                 .serve(address),
             )
         }
-        ["front-end", tree] => runtime.block_on(front_end(Path::new(tree))),
+        ["front-end", tree] => runtime.block_on(front_end(Path::new(tree), Duration::ZERO)),
+        ["front-end-with-memory", tree] => {
+            runtime.block_on(front_end(Path::new(tree), RETRY_WINDOW))
+        }
         _ => anyhow::bail!("no such server: {role:?}"),
     }
 }
@@ -320,8 +323,13 @@ fn full_fields() -> HeaderMap {
 
 const MIRROR: &str = "https://mirror1.example.org/pub/containers/blobs/sha256/e3/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Our own server, as it is, over a made-up network.
-async fn front_end(tree: &Path) -> anyhow::Result<()> {
+/// Shorter than the time until a request is sent again, so that none is a retry; what is remembered of it
+/// costs the same.
+const RETRY_WINDOW: Duration = Duration::from_secs(1);
+
+/// Our own server, as it is, over a made-up network; without a window, since clients here ask for the same
+/// blobs again and again.
+async fn front_end(tree: &Path, retry_window: Duration) -> anyhow::Result<()> {
     let tree = Tree::open(tree)?;
     let catalog = Arc::new(Catalog::load(&tree, None)?);
     let shape = if catalog.state().totals.tags == SMALL.manifests as u64 {
@@ -342,6 +350,7 @@ async fn front_end(tree: &Path) -> anyhow::Result<()> {
         policy: Policy {
             min_size: 64 << 10,
             min_mirrors: 5,
+            retry_window,
             ..Policy::default()
         },
         remembered: Arc::default(),

@@ -22,7 +22,16 @@ pub(crate) struct Pool {
 impl Pool {
     /// Blobs, without consent to a metalink.
     pub(crate) fn redirects(shape: &Shape, status: &'static str) -> anyhow::Result<Self> {
-        Self::of(status, |random| {
+        Self::blobs(shape, status, DISTINCT)
+    }
+
+    /// So many that hardly any is there twice, to be answered as first requests of their clients.
+    pub(crate) fn first(shape: &Shape, count: usize) -> anyhow::Result<Self> {
+        Self::blobs(shape, "302", count)
+    }
+
+    fn blobs(shape: &Shape, status: &'static str, count: usize) -> anyhow::Result<Self> {
+        Self::many(count, status, |random| {
             let (image, layer) = (Image(random.below(shape.manifests)), random.below(LAYERS));
             let (name, digest) = (image.repository(shape)?, image.layer(layer));
             Ok((format!("/v2/{name}/blobs/{digest}"), "*/*"))
@@ -66,10 +75,18 @@ impl Pool {
         status: &'static str,
         target: impl Fn(&mut Random) -> anyhow::Result<(String, &'static str)>,
     ) -> anyhow::Result<Self> {
+        Self::many(DISTINCT, status, target)
+    }
+
+    fn many(
+        count: usize,
+        status: &'static str,
+        target: impl Fn(&mut Random) -> anyhow::Result<(String, &'static str)>,
+    ) -> anyhow::Result<Self> {
         let geo = Geo::builtin()?;
         let mut random = Random(42);
-        let mut requests = Vec::with_capacity(DISTINCT);
-        for _ in 0..DISTINCT {
+        let mut requests = Vec::with_capacity(count);
+        for _ in 0..count {
             let (target, accept) = target(&mut random)?;
             let client = random.client(&geo);
             let mut text = String::new();

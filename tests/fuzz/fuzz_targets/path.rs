@@ -21,6 +21,7 @@ fuzz_target!(|target: &str| {
         headers: &headers,
         client: None,
         public: &public,
+        at: std::time::Instant::now(),
     };
     for name in ["n", "last", "ns", "artifactType", "mirrorlist"] {
         let _ = request.query(name);
