@@ -166,7 +166,7 @@ impl Mirror {
         }
     }
 
-    /// A small file that is no blob, of at most `most` bytes.
+    /// A small file that is no blob, of at most `most` bytes; a longer one is damaged.
     pub async fn fetch(&mut self, url: &str, most: u64) -> Result<Vec<u8>, Answer> {
         let question = Question::new(Method::GET, url, most, Identity::Crawler);
         let mut exchange = self.ask(question).await?;
@@ -186,7 +186,7 @@ impl Mirror {
             {
                 None => return Ok(content),
                 Some(chunk) if (content.len() + chunk.len()) as u64 > most => {
-                    return Err(Answer::Unknown(format!("more than {most} bytes")));
+                    return Err(Answer::Damaged(format!("more than {most} bytes")));
                 }
                 Some(chunk) => content.extend_from_slice(&chunk),
             }
