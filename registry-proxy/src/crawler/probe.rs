@@ -75,7 +75,7 @@ async fn tls(mirror: &mut Mirror, url: &str) -> Tried {
     {
         Ok(_) | Err(Failure::Unusable(_)) => passed(),
         Err(Failure::Unreachable(reason, error)) => {
-            if causes(error.as_ref()).any(|kind| kind == io::ErrorKind::InvalidData) {
+            if causes(error.as_ref()).contains(&io::ErrorKind::InvalidData) {
                 (ProbeResult::Failed, reason)
             } else {
                 (ProbeResult::Unknown, reason)
@@ -85,14 +85,19 @@ async fn tls(mirror: &mut Mirror, url: &str) -> Tried {
 }
 
 /// The kinds of the errors of the system that an error comes from. TLS says what it refuses as one of data.
-fn causes(error: Option<&reqwest::Error>) -> impl Iterator<Item = io::ErrorKind> {
+fn causes(error: Option<&reqwest::Error>) -> Vec<io::ErrorKind> {
+    let mut kinds = Vec::new();
     let mut next = error.and_then(|error| error.source());
-    std::iter::from_fn(move || {
-        let cause = next?;
+    while let Some(cause) = next {
+        let mut system = cause.downcast_ref::<io::Error>();
+        while let Some(error) = system {
+            kinds.push(error.kind());
+            // One that wraps another does not name it as its source.
+            system = error.get_ref().and_then(|inner| inner.downcast_ref());
+        }
         next = cause.source();
-        Some(cause.downcast_ref::<io::Error>().map(io::Error::kind))
-    })
-    .flatten()
+    }
+    kinds
 }
 
 /// Whether it sends the part of a file that is asked for: clients go on so with a broken transfer.
@@ -185,11 +190,11 @@ impl Pinned<'_> {
             Err(Failure::Unusable(reason)) => (ProbeResult::Failed, reason),
             Err(Failure::Unreachable(reason, error)) => {
                 // Then it is we who have no network of this family.
-                let ours = |kind| {
+                let ours = |kind: &io::ErrorKind| {
                     use io::ErrorKind::{AddrNotAvailable, NetworkUnreachable, Unsupported};
                     matches!(kind, AddrNotAvailable | NetworkUnreachable | Unsupported)
                 };
-                if causes(error.as_ref()).any(ours) {
+                if causes(error.as_ref()).iter().any(ours) {
                     (ProbeResult::Unknown, reason)
                 } else {
                     (ProbeResult::Failed, reason)
