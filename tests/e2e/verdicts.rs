@@ -58,16 +58,19 @@ impl Scene {
     }
 
     /// Crawls one mirror, trusting one more authority.
-    fn crawl(&self, name: &str, trusted: &Authority) -> Value {
+    fn crawl(&self, name: &str, trusted: Option<&Authority>) -> Value {
         let config = self.path("config.toml");
-        let authority = trusted.certificate();
-        let settings = format!("[crawler]\nauthorities = [\"{}\"]\n", authority.display());
+        let authorities = trusted.map(|trusted| {
+            let path = trusted.certificate();
+            format!("authorities = [\"{}\"]\n", path.display())
+        });
+        let settings = format!("[crawler]\n{}", authorities.unwrap_or_default());
         std::fs::write(&config, settings).unwrap();
         let config = config.display().to_string();
         let output = self
             .tools
             .run(&["crawl", "--once", "--json", name, "--config", &config]);
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let report: Value = serde_json::from_str(&output.stdout).unwrap();
         report["hosts"][0].clone()
     }
 
@@ -106,23 +109,14 @@ fn result(probes: &[Probe], name: ProbeName) -> (ProbeResult, &str) {
 #[test]
 fn a_certificate_that_no_client_accepts_fails_the_crawl_and_says_why() {
     let scene = Scene::new();
-    let trusted = Authority::new(&scene.path("trusted")).unwrap();
     for (name, reason) in [
         ("good", None),
         ("expired", Some("expired")),
         ("foreign", Some("issuer")),
         ("self-signed", Some("certificate")),
     ] {
-        let authority = match name {
-            "foreign" => Authority::new(&scene.path("foreign.authority")).unwrap(),
-            _ => Authority::new(&scene.path(&format!("{name}.authority"))).unwrap(),
-        };
-        // All but the foreign one are of the authority that is trusted.
-        let trusted = if name == "foreign" {
-            &trusted
-        } else {
-            &authority
-        };
+        let authority = Authority::new(&scene.path(&format!("{name}.authority"))).unwrap();
+        let trusted = Some(&authority).filter(|_| name != "foreign");
         match name {
             "expired" => {
                 authority.sign(0).unwrap();
@@ -163,10 +157,10 @@ fn a_mirror_that_leads_from_https_to_http_fails() {
     let leads = format!("return 301 {}$request_uri;", plain.url());
     let settings = format!("{} {leads}", authority.nginx_settings());
     let _nginx = scene.mirror("secure", "https", free_address().unwrap(), &settings);
-    let report = scene.crawl("secure", &authority);
+    let report = scene.crawl("secure", Some(&authority));
     let failure = report["failure"].as_str().unwrap();
     assert!(failure.contains("from https to http"), "{failure}");
-    assert_eq!(scene.crawl("plain", &authority)["failure"], Value::Null);
+    assert_eq!(scene.crawl("plain", None)["failure"], Value::Null);
 }
 
 #[test]
@@ -203,6 +197,32 @@ fn a_server_that_encodes_or_sends_no_parts_fails_the_probe() {
         assert_eq!(result(&probes, ProbeName::Ipv4).0, ProbeResult::Passed);
         assert_eq!(result(&probes, ProbeName::Ipv6).0, ProbeResult::Absent);
     }
+}
+
+#[test]
+fn a_mirror_with_an_ipv6_address_is_tried_there() {
+    let scene = Scene::new();
+    let mut address = free_address().unwrap();
+    address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+    if std::net::TcpListener::bind(address).is_err() {
+        // There is no IPv6 here.
+        return;
+    }
+    let server = scene.mirror("six", "http", address, "");
+    let probes = scene.probe("six", &server.url());
+    assert_eq!(
+        result(&probes, ProbeName::Ipv6).0,
+        ProbeResult::Passed,
+        "{probes:?}"
+    );
+    assert_eq!(result(&probes, ProbeName::Ipv4).0, ProbeResult::Absent);
+    let by_name = format!("http://localhost:{}", address.port());
+    let probes = scene.probe("six", &by_name);
+    assert_eq!(
+        result(&probes, ProbeName::Ipv4).0,
+        ProbeResult::Failed,
+        "{probes:?}"
+    );
 }
 
 #[test]

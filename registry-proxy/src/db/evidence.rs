@@ -89,5 +89,7 @@ pub(super) fn enter(
 
 /// As much of a text as is kept.
 pub(super) fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+    let mut ends = (0..=MAX_TEXT.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }

@@ -26,6 +26,7 @@ pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeSta
 pub use evidence::Evidence;
 pub use hosts::Listed;
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
+pub use repositories::RepositoryHealth;
 pub use rounds::Known;
 
 /// How long to wait for another writer before giving up.

@@ -309,7 +309,7 @@ async fn times_of_another_century_and_a_clock_gone_wrong_say_nothing() {
 async fn damage_that_comes_later_is_found_as_soon_as_the_odds_say() {
     let bench = Bench::new();
     let layers: Vec<String> = (0..90).map(|number| format!("layer {number:04}")).collect();
-    let layers: Vec<&[u8]> = layers.iter().map(|layer| layer.as_bytes()).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(String::as_bytes).collect();
     bench.publish("many", &layers);
     let hostile = bench.mirror("m").await;
     let mut scene = Scene::new(&bench);

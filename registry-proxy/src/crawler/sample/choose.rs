@@ -262,7 +262,7 @@ mod tests {
         numbers.into_iter().map(BlobId).collect()
     }
 
-    fn choice<'a>(present: &'a [BlobId], budget: u64) -> Choice<'a> {
+    fn choice(present: &[BlobId], budget: u64) -> Choice<'_> {
         Choice {
             damaged: &[],
             suspects: &[],
