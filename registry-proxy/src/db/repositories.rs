@@ -282,6 +282,7 @@ mod tests {
     use super::super::hosts::tests::new_host;
     use super::super::{Crawl, Outcome, Scope};
     use super::*;
+    use crate::network::NewHost;
 
     /// Repositories `a` and `b` with a manifest each and one config between them.
     fn catalog(root: &std::path::Path) -> Catalog {
@@ -313,9 +314,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let catalog = catalog(&dir.path().join("tree"));
         let mut database = Database::open(&dir.path().join("x.db")).unwrap();
-        let host = database
-            .add_host(&new_host("m", "https://m.example/t"))
-            .unwrap();
+        let new = NewHost {
+            repositories: Vec::new(),
+            ..new_host("m", "https://m.example/t")
+        };
+        let host = database.add_host(&new).unwrap();
         let b: RepoName = "b".parse().unwrap();
         let members = |name: &str| {
             catalog
@@ -330,18 +333,14 @@ mod tests {
         assert_eq!(own.len(), 1);
         let mut told = |of_b: Verdict| {
             let all = (0..u32::try_from(catalog.blobs().len()).unwrap()).map(BlobId);
-            let verdicts: Vec<_> = all
-                .map(|id| {
-                    (
-                        id,
-                        if own.contains(&id) {
-                            of_b
-                        } else {
-                            Verdict::Read
-                        },
-                    )
-                })
-                .collect();
+            let verdict = |id| {
+                if own.contains(&id) {
+                    of_b
+                } else {
+                    Verdict::Read
+                }
+            };
+            let verdicts: Vec<_> = all.map(|id| (id, verdict(id))).collect();
             let outcome = Outcome::Finished {
                 scope: Scope::Whole,
                 verdicts: verdicts.clone(),

@@ -103,7 +103,7 @@ async fn a_server_that_does_not_speak_tls_where_it_should_fails() {
     let probes = tried(&bench, &refused).await;
     let (tls, why) = result(&probes, Tls);
     assert_eq!(
-        (tls, why.contains("refused")),
+        (tls, why.contains("tcp connect error")),
         (Unknown, true),
         "{probes:?}"
     );
