@@ -169,10 +169,11 @@ impl Network {
         ]
         .concat();
         let blob = |line: &&String| {
-            // The crawler asks for every blob too; it says who it is.
+            // The crawler asks for every blob too, as itself or as a browser.
             line.contains("/blobs/sha256/")
                 && (line.contains(" 200 ") || line.contains(" 206 "))
                 && !line.contains("registry-proxy/")
+                && !line.contains("Firefox/")
         };
         lines.iter().filter(blob).count()
     }

@@ -1,32 +1,16 @@
 //! One question to a mirror: do you have this blob, and are its bytes right?
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use http::StatusCode;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
-use oci_mirror::digest::Digest;
-use oci_mirror::error_chain::chain;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap};
+use http::{Method, StatusCode};
+use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::excerpt::Excerpt;
-use reqwest::Method;
-use reqwest::redirect;
-use url::Url;
+use oci_mirror::tree::pieces::PieceHash;
 
-use super::guard::{Guard, Policy};
-use super::pace::Pace;
-use super::wire;
-
-/// Most redirects followed at a mirror; clients stop at ten, ours included.
-const MAX_REDIRECTS: usize = 5;
-
-/// The slowest transfer still waited for, in bytes a second.
-const MIN_SPEED: u64 = 64 << 10;
-
-/// How long a connection rests between two requests. It is back in the pool only a moment after the last
-/// byte was read, and whoever asks within that moment opens another one.
-const REST: Duration = Duration::from_millis(1);
+use super::identity::Identity;
+use super::wire::exchange::{Exchange, Failure, Question, Way};
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +36,7 @@ impl Default for Limits {
 /// What a mirror answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// All its bytes were read and are right.
+    /// All bytes asked for were read and are right.
     Right,
     /// There, with the right length.
     There,
@@ -66,16 +50,14 @@ pub enum Answer {
     Unreachable(String),
 }
 
+/// What a mirror says that sends the whole of a file where a part is asked for. Clients cannot go on with a
+/// broken transfer there.
+pub const NO_RANGES: &str = "answers Range with 200";
+
 /// Asks one mirror, over one connection that is kept alive.
 #[derive(Debug)]
 pub struct Mirror {
-    /// Or why there is none.
-    client: Result<reqwest::Client, String>,
-    policy: Policy,
-    limits: Limits,
-    pace: Arc<Pace>,
-    /// Whether the request under way was redirected.
-    redirected: Arc<AtomicBool>,
+    way: Way,
     /// Bytes of blobs read so far.
     pub bytes: u64,
     /// Requests made so far.
@@ -83,44 +65,13 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// One to be asked no faster than `pace`.
-    pub(super) fn new(policy: Policy, pace: Arc<Pace>, settings: &wire::Settings) -> Self {
-        let redirected = Arc::new(AtomicBool::new(false));
-        let client = Self::client(policy, settings, Arc::clone(&redirected));
+    /// One at the end of this way.
+    pub(super) fn new(way: Way) -> Self {
         Self {
-            client: client.map_err(|error| format!("cannot make a client: {error}")),
-            policy,
-            limits: settings.limits,
-            pace,
-            redirected,
+            way,
             bytes: 0,
             requests: 0,
         }
-    }
-
-    /// A client for a mirror, with the limits every exchange has.
-    pub(super) fn client(
-        policy: Policy,
-        settings: &wire::Settings,
-        redirected: Arc<AtomicBool>,
-    ) -> Result<reqwest::Client, reqwest::Error> {
-        let follow = redirect::Policy::custom(move |attempt| {
-            redirected.store(true, Ordering::Relaxed);
-            match refusal(attempt.previous(), attempt.url(), policy) {
-                Some(reason) => attempt.error(reason),
-                None => attempt.follow(),
-            }
-        });
-        reqwest::Client::builder()
-            .user_agent(&*settings.user_agent)
-            .dns_resolver(Arc::new(Guard(policy)))
-            .redirect(follow)
-            .connect_timeout(settings.limits.connect)
-            .read_timeout(settings.limits.silence)
-            .pool_max_idle_per_host(1)
-            .referer(false)
-            .no_proxy()
-            .build()
     }
 
     /// Whether a blob is there with the right length; reads it where `HEAD` cannot tell.
@@ -129,13 +80,14 @@ impl Mirror {
     /// page sent for everything may name none either. So `HEAD` is believed when it says that the file is
     /// as it should be or is not there, and all else is for the bytes to show.
     pub async fn look(&mut self, url: &str, size: u64, digest: &Digest) -> Answer {
-        let response = match self.ask(Method::HEAD, url, 0).await {
-            Err(answer) => return answer,
-            Ok(response) => response,
+        let question = Question::new(Method::HEAD, url, 0, Identity::Crawler);
+        let exchange = match self.ask(question).await {
+            Err(failure) => return failure.into(),
+            Ok(exchange) => exchange,
         };
         let refused = [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED]
-            .contains(&response.status());
-        match head(response.status(), response.headers(), size) {
+            .contains(&exchange.status());
+        match head(exchange.status(), exchange.headers(), size) {
             Ok(Some(_)) => Answer::There,
             Err(answer @ (Answer::Missing | Answer::Unknown(_))) if !refused => answer,
             _ => self.read(url, size, digest).await,
@@ -144,91 +96,143 @@ impl Mirror {
 
     /// Reads a whole blob and compares length and digest.
     pub async fn read(&mut self, url: &str, size: u64, digest: &Digest) -> Answer {
-        let response = match self.ask(Method::GET, url, size).await {
-            Err(answer) => return answer,
-            Ok(response) => response,
+        self.read_as(Identity::Crawler, url, size, digest).await
+    }
+
+    /// The same, as whom is said.
+    pub async fn read_as(
+        &mut self,
+        identity: Identity,
+        url: &str,
+        size: u64,
+        digest: &Digest,
+    ) -> Answer {
+        let question = Question::new(Method::GET, url, size, identity);
+        let mut exchange = match self.ask(question).await {
+            Err(failure) => return failure.into(),
+            Ok(exchange) => exchange,
         };
-        if let Err(answer) = head(response.status(), response.headers(), size) {
+        if let Err(answer) = head(exchange.status(), exchange.headers(), size) {
             return answer;
         }
         let mut hasher = digest.algorithm().hasher();
-        let mut received: u64 = 0;
-        let mut body = response.bytes_stream();
-        while let Some(chunk) = body.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(error) => return Answer::Unknown(chain(&error)),
-            };
-            received += chunk.len() as u64;
-            self.bytes += chunk.len() as u64;
-            self.pace.bytes(chunk.len() as u64).await;
-            if received > size {
-                return Answer::Damaged(format!("more than the {size} bytes it should have"));
-            }
-            hasher.update(&chunk);
-        }
-        let found = hasher.finish();
-        if received != size {
-            Answer::Damaged(format!("{received} bytes instead of {size}"))
-        } else if found != *digest {
-            Answer::Damaged(format!("bytes with the digest {found}"))
-        } else {
+        let found = match self
+            .body(&mut exchange, size, |bytes| hasher.update(bytes))
+            .await
+        {
+            Ok(()) => hasher.finish(),
+            Err(answer) => return answer,
+        };
+        if found == *digest {
             Answer::Right
+        } else {
+            Answer::Damaged(format!("bytes with the digest {found}"))
         }
     }
 
-    async fn ask(
+    /// Reads one piece of a blob of `size` bytes and compares it with its hash.
+    pub async fn piece(
         &mut self,
-        method: Method,
+        identity: Identity,
         url: &str,
         size: u64,
-    ) -> Result<reqwest::Response, Answer> {
-        let url = Url::parse(url).map_err(|error| Answer::Unreachable(error.to_string()))?;
-        if !self.policy.permits_url(&url) {
-            return Err(Answer::Unreachable("its address is not public".to_owned()));
-        }
-        let client = match &self.client {
-            Ok(client) => client,
-            Err(reason) => return Err(Answer::Unreachable(reason.clone())),
+        range: Range<u64>,
+        expected: &PieceHash,
+    ) -> Answer {
+        let length = range.end.saturating_sub(range.start);
+        let question = Question {
+            range: Some(range.clone()),
+            ..Question::new(Method::GET, url, length, identity)
         };
-        self.pace.request().await;
-        if self.requests > 0 {
-            tokio::time::sleep(REST).await;
+        let mut exchange = match self.ask(question).await {
+            Err(failure) => return failure.into(),
+            Ok(exchange) => exchange,
+        };
+        if let Err(answer) = part(exchange.status(), exchange.headers(), &range, size) {
+            return answer;
         }
-        self.requests += 1;
-        self.redirected.store(false, Ordering::Relaxed);
-        let limit = self.limits.grace + Duration::from_secs(size / MIN_SPEED);
-        let request = client
-            .request(method, url)
-            .header(ACCEPT_ENCODING, "identity")
-            .timeout(limit);
-        request.send().await.map_err(|error| {
-            // Where a redirect leads to may be unreachable; that says nothing about the mirror itself.
-            if error.is_connect() && !self.redirected.load(Ordering::Relaxed) {
-                Answer::Unreachable(chain(&error))
-            } else {
-                Answer::Unknown(chain(&error))
+        let mut hasher = Algorithm::Sha256.hasher();
+        let found = match self
+            .body(&mut exchange, length, |bytes| hasher.update(bytes))
+            .await
+        {
+            Ok(()) => hasher.finish(),
+            Err(answer) => return answer,
+        };
+        if found == Digest::Sha256(*expected) {
+            Answer::Right
+        } else {
+            Answer::Damaged(format!("a piece with the digest {found}"))
+        }
+    }
+
+    /// A small file that is no blob, of at most `most` bytes; a longer one is damaged.
+    pub async fn fetch(&mut self, url: &str, most: u64) -> Result<Vec<u8>, Answer> {
+        let question = Question::new(Method::GET, url, most, Identity::Crawler);
+        let mut exchange = self.ask(question).await?;
+        match exchange.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN => {
+                return Err(Answer::Missing);
             }
-        })
+            status => return Err(Answer::Unknown(format!("status {status}"))),
+        }
+        let mut content = Vec::new();
+        loop {
+            match exchange
+                .chunk(&self.way.pace)
+                .await
+                .map_err(Answer::Unknown)?
+            {
+                None => return Ok(content),
+                Some(chunk) if (content.len() + chunk.len()) as u64 > most => {
+                    return Err(Answer::Damaged(format!("more than {most} bytes")));
+                }
+                Some(chunk) => content.extend_from_slice(&chunk),
+            }
+        }
+    }
+
+    /// Asks anything; for what is tried besides.
+    pub(super) async fn ask(&mut self, question: Question<'_>) -> Result<Exchange, Failure> {
+        let result = self.way.ask(question).await;
+        self.requests = self.way.requests;
+        result
+    }
+
+    /// Reads a body of exactly `size` bytes, and no more of a longer one.
+    pub(super) async fn body(
+        &mut self,
+        exchange: &mut Exchange,
+        size: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), Answer> {
+        let mut received: u64 = 0;
+        while let Some(chunk) = exchange
+            .chunk(&self.way.pace)
+            .await
+            .map_err(Answer::Unknown)?
+        {
+            received += chunk.len() as u64;
+            self.bytes += chunk.len() as u64;
+            if received > size {
+                let wrong = format!("more than the {size} bytes it should have");
+                return Err(Answer::Damaged(wrong));
+            }
+            take(&chunk);
+        }
+        if received == size {
+            Ok(())
+        } else {
+            let wrong = format!("{received} bytes instead of {size}");
+            Err(Answer::Damaged(wrong))
+        }
     }
 }
 
-/// Why a redirect is not followed, if it is not.
-fn refusal(previous: &[Url], next: &Url, policy: Policy) -> Option<&'static str> {
-    let from_https = previous.last().is_some_and(|url| url.scheme() == "https");
-    if previous.len() > MAX_REDIRECTS {
-        Some("too many redirects")
-    } else if from_https && next.scheme() != "https" {
-        Some("redirected from https to http")
-    } else if !policy.permits_url(next) {
-        Some("redirected to an address that is not public")
-    } else {
-        None
-    }
-}
-
-/// What status and header fields say already; the length if they name it and it is right.
-fn head(status: StatusCode, headers: &HeaderMap, size: u64) -> Result<Option<u64>, Answer> {
+/// What status and header fields say of a whole blob of `size` bytes; the length if they name it and it is
+/// right.
+pub fn head(status: StatusCode, headers: &HeaderMap, size: u64) -> Result<Option<u64>, Answer> {
     match status {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN => {
@@ -236,20 +240,58 @@ fn head(status: StatusCode, headers: &HeaderMap, size: u64) -> Result<Option<u64
         }
         status => return Err(Answer::Unknown(format!("status {status}"))),
     }
-    // Every client would take the decoded bytes, or the encoded ones, for damage.
-    if let Some(encoding) = headers
-        .get(CONTENT_ENCODING)
-        .filter(|encoding| *encoding != "identity")
-    {
-        let encoding = String::from_utf8_lossy(encoding.as_bytes());
-        return Err(Answer::Damaged(format!(
-            "Content-Encoding {}",
-            Excerpt(&encoding)
-        )));
+    plain(headers)?;
+    length(headers, size)
+}
+
+/// What status and header fields say of a part of a blob of `size` bytes.
+pub fn part(
+    status: StatusCode,
+    headers: &HeaderMap,
+    range: &Range<u64>,
+    size: u64,
+) -> Result<(), Answer> {
+    match status {
+        StatusCode::PARTIAL_CONTENT => {}
+        StatusCode::OK => return Err(Answer::Unknown(NO_RANGES.to_owned())),
+        status => return head(status, headers, size).map(drop),
     }
-    let length = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    plain(headers)?;
+    let Some(field) = headers.get(CONTENT_RANGE) else {
+        return Err(Answer::Unknown("206 without Content-Range".to_owned()));
+    };
+    let text = String::from_utf8_lossy(field.as_bytes());
+    let wrong = || {
+        let (first, last) = (range.start, range.end.saturating_sub(1));
+        format!(
+            "Content-Range {} instead of bytes {first}-{last}/{size}",
+            Excerpt(&text)
+        )
+    };
+    match content_range(&text) {
+        Some((sent, _)) if sent != *range => Err(Answer::Unknown(wrong())),
+        Some((_, Some(whole))) if whole != size => Err(Answer::Damaged(wrong())),
+        Some(_) => length(headers, range.end.saturating_sub(range.start)).map(drop),
+        None => Err(Answer::Unknown(wrong())),
+    }
+}
+
+/// Every client would take the decoded bytes, or the encoded ones, for damage.
+pub(super) fn plain(headers: &HeaderMap) -> Result<(), Answer> {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    match encodings.find(|encoding| *encoding != "identity") {
+        None => Ok(()),
+        Some(encoding) => {
+            let encoding = String::from_utf8_lossy(encoding.as_bytes());
+            let wrong = format!("Content-Encoding {}", Excerpt(&encoding));
+            Err(Answer::Damaged(wrong))
+        }
+    }
+}
+
+fn length(headers: &HeaderMap, size: u64) -> Result<Option<u64>, Answer> {
+    let length = headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match length {
         Some(length) if length != size => Err(Answer::Damaged(format!(
             "Content-Length {length} instead of {size}"
@@ -258,97 +300,27 @@ fn head(status: StatusCode, headers: &HeaderMap, size: u64) -> Result<Option<u64
     }
 }
 
+/// The bytes that a `Content-Range` names, and the length of the whole if it does.
+fn content_range(text: &str) -> Option<(Range<u64>, Option<u64>)> {
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u64>().ok().filter(|_| digits)
+    };
+    let (unit, rest) = text.split_once(' ')?;
+    let (part, whole) = rest.split_once('/')?;
+    let (first, last) = part.split_once('-')?;
+    let (first, last) = (number(first)?, number(last)?);
+    let whole = match whole {
+        "*" => None,
+        whole => Some(number(whole)?),
+    };
+    let is_sound = unit.eq_ignore_ascii_case("bytes") && first <= last;
+    is_sound.then_some((first..last.checked_add(1)?, whole))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn redirects_lead_neither_in_circles_nor_to_the_clear_nor_to_the_inside() {
-        let urls = |urls: &[&str]| -> Vec<Url> {
-            urls.iter().map(|url| Url::parse(url).unwrap()).collect()
-        };
-        let (public, any) = (Policy::PublicOnly, Policy::Any);
-        for (previous, next, policy, reason) in [
-            (
-                &["http://m.example/x"][..],
-                "http://n.example/x",
-                public,
-                None,
-            ),
-            (&["http://m.example/x"], "https://m.example/x", public, None),
-            (
-                &["https://m.example/x"],
-                "https://n.example/x",
-                public,
-                None,
-            ),
-            (&["http://a.example"; 5], "http://a.example", public, None),
-            (
-                &["http://a.example"; 6],
-                "http://a.example",
-                any,
-                Some("too many"),
-            ),
-            (
-                &["https://m.example/x"],
-                "http://m.example/x",
-                any,
-                Some("to http"),
-            ),
-            (
-                &["http://m.example", "https://m.example"],
-                "http://m.example",
-                public,
-                Some("to http"),
-            ),
-            (
-                &["http://m.example"],
-                "http://127.0.0.1/",
-                public,
-                Some("not public"),
-            ),
-            (&["http://m.example"], "http://127.0.0.1/", any, None),
-            (
-                &["http://m.example"],
-                "http://[::ffff:10.0.0.1]/",
-                public,
-                Some("not public"),
-            ),
-            (
-                &["http://m.example"],
-                "http://169.254.169.254/",
-                public,
-                Some("not public"),
-            ),
-            (
-                &["http://m.example"],
-                "http://0xa9fea9fe/",
-                public,
-                Some("not public"),
-            ),
-            (
-                &["http://m.example"],
-                "file:///etc/passwd",
-                public,
-                Some("not public"),
-            ),
-            (
-                &["https://m.example"],
-                "file:///etc/passwd",
-                any,
-                Some("to http"),
-            ),
-        ] {
-            let found = refusal(&urls(previous), &Url::parse(next).unwrap(), policy);
-            match reason {
-                None => assert_eq!(found, None, "{previous:?} {next}"),
-                Some(reason) => assert!(
-                    found.is_some_and(|found| found.contains(reason)),
-                    "{previous:?} {next}: {found:?}"
-                ),
-            }
-        }
-    }
 
     #[test]
     fn the_head_of_an_answer_tells_right_from_wrong_and_from_neither() {
@@ -373,6 +345,60 @@ mod tests {
         for status in [204, 206, 304, 400, 401, 408, 429, 451, 500, 502, 503] {
             let answer = head(status, &[("content-length", "10")]);
             assert!(matches!(answer, Err(Answer::Unknown(_))), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_part_tells_whose_part_it_is() {
+        let part = |status: u16, fields: &[(&'static str, &'static str)]| {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let status = StatusCode::from_u16(status).unwrap();
+            super::part(status, &fields.collect(), &(10..20), 100)
+        };
+        for right in ["bytes 10-19/100", "Bytes 10-19/*"] {
+            assert_eq!(part(206, &[("content-range", right)]), Ok(()), "{right}");
+        }
+        assert_eq!(part(404, &[]), Err(Answer::Missing));
+        assert_eq!(part(200, &[]), Err(Answer::Unknown(NO_RANGES.to_owned())));
+        for odd in [
+            "bytes 0-9/100",
+            "bytes 10-18/100",
+            "bytes 10-20/100",
+            "bytes */100",
+            "bytes 10-19",
+            "bytes +10-19/100",
+            "bytes 19-10/100",
+            "bytes 10-18446744073709551615/100",
+            "lines 10-19/100",
+            "",
+        ] {
+            let answer = part(206, &[("content-range", odd)]);
+            assert!(
+                matches!(answer, Err(Answer::Unknown(_))),
+                "{odd}: {answer:?}"
+            );
+        }
+        for fields in [
+            &[("content-range", "bytes 10-19/101")][..],
+            &[
+                ("content-range", "bytes 10-19/100"),
+                ("content-length", "9"),
+            ],
+            &[
+                ("content-range", "bytes 10-19/100"),
+                ("content-encoding", "gzip"),
+            ],
+        ] {
+            let answer = part(206, fields);
+            assert!(matches!(answer, Err(Answer::Damaged(_))), "{answer:?}");
+        }
+        for status in [206, 416, 500, 302] {
+            assert!(
+                matches!(part(status, &[]), Err(Answer::Unknown(_))),
+                "{status}"
+            );
         }
     }
 }

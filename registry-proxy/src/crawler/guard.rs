@@ -5,6 +5,7 @@
 //! address is checked, so that a name cannot change its address between check and use; literal
 //! addresses and redirects are checked by [`Policy::permits_url`].
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -49,21 +50,51 @@ impl Policy {
     }
 }
 
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Whether an address is of it.
+    pub const fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}
+
 /// Resolves names and leaves out what the policy forbids.
 #[derive(Debug, Clone, Copy)]
-pub struct Guard(
+pub struct Guard {
     /// What is allowed.
-    pub Policy,
-);
+    pub policy: Policy,
+    /// Only these addresses; none: of either family.
+    pub family: Option<Family>,
+}
+
+impl Guard {
+    /// The addresses of a name that may be connected to.
+    pub async fn addresses(self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        let found = tokio::net::lookup_host((name, 0)).await?;
+        let permitted = |address: &SocketAddr| {
+            self.policy.permits(address.ip())
+                && self.family.is_none_or(|family| family.has(address.ip()))
+        };
+        Ok(found.filter(permitted).collect())
+    }
+}
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0;
+        let guard = *self;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let permitted: Vec<SocketAddr> = found
-                .filter(|address| policy.permits(address.ip()))
-                .collect();
+            let permitted = guard.addresses(name.as_str()).await?;
             if permitted.is_empty() {
                 let refused = format!("{} has no address on the public internet", name.as_str());
                 return Err(refused.into());
@@ -97,7 +128,11 @@ mod tests {
     #[tokio::test]
     async fn a_name_of_the_inside_does_not_resolve() {
         let name = || "localhost".parse::<Name>().unwrap();
-        assert!(Guard(Policy::PublicOnly).resolve(name()).await.is_err());
-        assert!(Guard(Policy::Any).resolve(name()).await.is_ok());
+        let guard = |policy| Guard {
+            policy,
+            family: None,
+        };
+        assert!(guard(Policy::PublicOnly).resolve(name()).await.is_err());
+        assert!(guard(Policy::Any).resolve(name()).await.is_ok());
     }
 }

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod guard;
 pub mod identity;
 pub mod listing;
+pub mod odds;
 pub mod once;
 pub mod pace;
 pub mod plan;

@@ -1,12 +1,27 @@
 //! The way to mirrors: what all crawls of a process share of it.
+//!
+//! There is one client for each policy, made once: each that is made reads the system's certificates anew.
+//! Redirects are followed by [`exchange`], not by the client, so that each hop is judged and paced.
 
+pub(super) mod exchange;
+
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use reqwest::Certificate;
+use reqwest::redirect;
 
 use super::check::{Limits, Mirror};
-use super::guard::Policy;
+use super::guard::{Family, Guard, Policy};
 use super::identity::user_agent;
 use super::pace::Pace;
+use exchange::Way;
+
+/// How long a connection nobody uses is kept: shorter than servers keep theirs.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// How mirrors are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,29 +47,160 @@ impl Default for Settings {
 /// What asks mirrors; cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Wire {
-    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    public_only: reqwest::Client,
+    any: reqwest::Client,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    name: HeaderValue,
+    authorities: Vec<Certificate>,
 }
 
 impl Wire {
-    /// Makes sure that mirrors can be asked.
+    /// Makes sure that mirrors can be asked. Reads the files of the authorities.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        // The authorities are not read yet.
-        Mirror::client(Policy::Any, settings, Arc::default()).map_err(Error::Client)?;
+        let mut authorities = Vec::new();
+        for path in &settings.authorities {
+            let unreadable = |source| Error::Unreadable {
+                path: path.clone(),
+                source,
+            };
+            let bytes = std::fs::read(path).map_err(unreadable)?;
+            let found =
+                Certificate::from_pem_bundle(&bytes).map_err(|source| Error::Authority {
+                    path: path.clone(),
+                    source,
+                })?;
+            if found.is_empty() {
+                return Err(Error::NoAuthority { path: path.clone() });
+            }
+            authorities.extend(found);
+        }
+        let shared = Shared {
+            limits: settings.limits,
+            name: HeaderValue::from_str(&settings.user_agent).map_err(Error::Name)?,
+            authorities,
+        };
+        let client = |policy| {
+            shared.client(Guard {
+                policy,
+                family: None,
+            })
+        };
         Ok(Self {
-            settings: Arc::new(settings.clone()),
+            public_only: client(Policy::PublicOnly)?,
+            any: client(Policy::Any)?,
+            shared: Arc::new(shared),
         })
     }
 
     /// Asks one mirror, no faster than `pace`.
     pub fn mirror(&self, policy: Policy, pace: Arc<Pace>) -> Mirror {
-        Mirror::new(policy, pace, &self.settings)
+        let client = match policy {
+            Policy::PublicOnly => &self.public_only,
+            Policy::Any => &self.any,
+        };
+        self.mirror_by(client.clone(), policy, pace)
+    }
+
+    /// Asks one mirror over addresses of one family only.
+    pub(super) fn pinned(
+        &self,
+        policy: Policy,
+        family: Family,
+        pace: Arc<Pace>,
+    ) -> Result<Mirror, Error> {
+        let client = self.shared.client(Guard {
+            policy,
+            family: Some(family),
+        })?;
+        Ok(self.mirror_by(client, policy, pace))
+    }
+
+    fn mirror_by(&self, client: reqwest::Client, policy: Policy, pace: Arc<Pace>) -> Mirror {
+        Mirror::new(Way {
+            client,
+            policy,
+            limits: self.shared.limits,
+            name: self.shared.name.clone(),
+            pace,
+            requests: 0,
+        })
+    }
+}
+
+impl Shared {
+    fn client(&self, guard: Guard) -> Result<reqwest::Client, Error> {
+        reqwest::Client::builder()
+            .dns_resolver(Arc::new(guard))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(self.limits.connect)
+            .read_timeout(self.limits.silence)
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(IDLE)
+            .tls_certs_merge(self.authorities.iter().cloned())
+            .referer(false)
+            .no_proxy()
+            .build()
+            .map_err(Error::Client)
     }
 }
 
 /// Why no mirror can be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// TLS cannot be set up, or the name we give ourselves is none.
+    /// TLS cannot be set up.
     #[error("cannot make a client of mirrors")]
     Client(#[source] reqwest::Error),
+    /// The name we give ourselves cannot be sent.
+    #[error("the name of the crawler cannot be sent to mirrors")]
+    Name(#[source] http::header::InvalidHeaderValue),
+    /// A file of certificate authorities cannot be read.
+    #[error("cannot read the certificate authorities in {}", .path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of certificate authorities holds something else.
+    #[error("{} does not hold certificates", .path.display())]
+    Authority {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: reqwest::Error,
+    },
+    /// A file of certificate authorities holds none.
+    #[error("{} holds no certificate", .path.display())]
+    NoAuthority {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_authority_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("authority.pem");
+        let wire = || {
+            Wire::new(&Settings {
+                authorities: vec![path.clone()],
+                ..Settings::default()
+            })
+        };
+        assert!(matches!(wire(), Err(Error::Unreadable { .. })));
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(matches!(wire(), Err(Error::NoAuthority { .. })));
+        let nonsense = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
+        std::fs::write(&path, nonsense).unwrap();
+        assert!(matches!(wire(), Err(Error::Authority { .. })));
+    }
 }

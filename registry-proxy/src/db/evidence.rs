@@ -10,6 +10,9 @@ use crate::network::{HostId, HostName};
 /// Most pieces of evidence kept per host: enough to show its admin, not enough to fill a disk.
 const MAX_EVIDENCE: u32 = 100;
 
+/// Longest text kept, in bytes. What a mirror sends finds its way into evidence.
+const MAX_TEXT: usize = 2 << 10;
+
 /// Proof that a host sent something wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Evidence {
@@ -68,9 +71,9 @@ pub(super) fn enter(
             params![
                 host.0,
                 piece.digest.to_string(),
-                piece.url,
-                piece.expected,
-                piece.found,
+                cut(&piece.url),
+                cut(&piece.expected),
+                cut(&piece.found),
                 piece.identity.as_str(),
                 at
             ],
@@ -82,4 +85,11 @@ pub(super) fn enter(
         params![host.0, MAX_EVIDENCE],
     )?;
     Ok(())
+}
+
+/// As much of a text as is kept.
+pub(super) fn cut(text: &str) -> &str {
+    let mut ends = (0..=MAX_TEXT.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }

@@ -28,6 +28,7 @@ pub use evidence::Evidence;
 pub use hosts::{Listed, Unreadable};
 pub use import::{Changed, Imported, Pruning, Tally, Trial};
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
+pub use repositories::RepositoryHealth;
 pub use rounds::Known;
 pub use sites::Mirrors;
 

@@ -3,7 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rusqlite::{Transaction, params};
 use serde::Serialize;
+
+use super::evidence::cut;
+use super::{Database, Error};
+use crate::network::HostId;
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -118,3 +123,86 @@ impl FromStr for ProbeResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no word of a probe")]
 pub struct UnknownWord;
+
+impl Database {
+    /// What came of the last try of each, with the time of it.
+    pub fn probes(&self, host: HostId) -> Result<Vec<(String, Probe)>, Error> {
+        let read = || {
+            let query = "SELECT at, name, result, detail FROM probe WHERE host = ?1";
+            let mut statement = self.connection.prepare_cached(query)?;
+            let mut rows = statement.query([host.0])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (name, result): (String, String) = (row.get(1)?, row.get(2)?);
+                // A word that a later version wrote means nothing here.
+                if let (Ok(name), Ok(result)) = (name.parse(), result.parse()) {
+                    let detail = row.get(3)?;
+                    found.push((
+                        row.get(0)?,
+                        Probe {
+                            name,
+                            result,
+                            detail,
+                        },
+                    ));
+                }
+            }
+            found.sort_by_key(|(_, probe): &(String, Probe)| probe.name);
+            Ok(found)
+        };
+        read().map_err(|source| self.failed("read crawls from", source))
+    }
+}
+
+/// Enters what came of the probes of a crawl; those that were not made keep what they had.
+#[cfg_attr(not(test), expect(dead_code, reason = "crawls do not record them yet"))]
+pub(super) fn enter(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    at: &str,
+    probes: &[Probe],
+) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO probe (host, name, result, detail, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for probe in probes {
+        let (name, result) = (probe.name.as_str(), probe.result.as_str());
+        statement.execute(params![host.0, name, result, cut(&probe.detail), at])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hosts::tests::new_host;
+    use super::*;
+
+    #[test]
+    fn the_last_of_each_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = Database::open(&dir.path().join("x.db")).unwrap();
+        let host = database
+            .add_host(&new_host("m", "https://m.example/t"))
+            .unwrap();
+        let probe = |name, result, detail: &str| Probe {
+            name,
+            result,
+            detail: detail.to_owned(),
+        };
+        let long = "ä".repeat(5000);
+        let first = [
+            probe(ProbeName::Range, ProbeResult::Failed, &long),
+            probe(ProbeName::Tls, ProbeResult::Passed, ""),
+        ];
+        let then = [probe(ProbeName::Tls, ProbeResult::Failed, "expired")];
+        for (at, probes) in [("1", &first[..]), ("2", &then)] {
+            let transaction = database.connection.transaction().unwrap();
+            enter(&transaction, host, at, probes).unwrap();
+            transaction.commit().unwrap();
+        }
+        let found = database.probes(host).unwrap();
+        assert_eq!(found[0], ("2".to_owned(), then[0].clone()));
+        assert_eq!((&*found[1].0, found[1].1.detail.len()), ("1", 2048));
+        assert_eq!(found.len(), 2);
+    }
+}

@@ -261,7 +261,7 @@ pub(crate) fn only(report: &Report) -> &HostReport {
 }
 
 /// Bytes that do not compress or repeat.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = length as u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005) + 1;

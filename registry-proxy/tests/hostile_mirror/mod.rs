@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
+    HeaderName, LAST_MODIFIED, LOCATION, RANGE, USER_AGENT,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -62,6 +66,28 @@ pub(crate) enum Fault {
     HeadWithoutLength,
     /// `HEAD` names the length 0; all else is well.
     HeadOfNothing,
+    /// `HEAD` finds everything, with the right length; the bytes are others.
+    OnlyHead,
+    /// The byte at this place is another one.
+    FlippedAt(usize),
+    /// One byte in the middle is another one, if a browser asks.
+    FlippedForBrowsers,
+    /// Encoded with gzip, it says, if that is understood.
+    EncodedIfUnderstood,
+    /// All of the file, whatever part is asked for.
+    NoRanges,
+    /// The part that is asked for, but it is said to be another.
+    OtherContentRange,
+    /// Another part of the same length, said to be the one that is asked for.
+    OtherPart,
+    /// Parts are sent as several.
+    Multipart,
+    /// A part without end.
+    EndlessPart,
+    /// A header of a megabyte.
+    HugeHeader,
+    /// Times of another century.
+    AbsurdTimes,
 }
 
 /// A request as it came in.
@@ -178,6 +204,7 @@ async fn answer(
     let (head, _) = request.into_parts();
     let path = head.uri.path().to_owned();
     let is_head = head.method == Method::HEAD;
+    let fields = head.headers.clone();
     let fault = {
         let mut state = state.lock().unwrap();
         state.asked.push(Asked {
@@ -207,7 +234,18 @@ async fn answer(
             response
         }
         _ => match file() {
-            Some(content) => spoilt(content, fault.as_ref(), is_head).await,
+            Some(content) if matches!(fault, Some(Fault::EndlessPart)) => {
+                let mut response = endless(state);
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let range = range(&fields, content.len()).unwrap_or(0..content.len());
+                set(
+                    &mut response,
+                    CONTENT_RANGE,
+                    &content_range(&range, content.len()),
+                );
+                response
+            }
+            Some(content) => spoilt(content, fault.as_ref(), is_head, &fields).await,
             None => page(StatusCode::NOT_FOUND),
         },
     };
@@ -218,17 +256,90 @@ async fn answer(
 }
 
 /// A file of the tree, as the fault has it.
-async fn spoilt(mut content: Vec<u8>, fault: Option<&Fault>, is_head: bool) -> Response<Body> {
+async fn spoilt(
+    mut content: Vec<u8>,
+    fault: Option<&Fault>,
+    is_head: bool,
+    fields: &HeaderMap,
+) -> Response<Body> {
+    let is_browser = fields[USER_AGENT].as_bytes().starts_with(b"Mozilla");
     match fault {
         Some(Fault::FlippedByte) => {
             let middle = content.len() / 2;
             content[middle] ^= 1;
         }
+        Some(Fault::FlippedForBrowsers) if is_browser => {
+            let middle = content.len() / 2;
+            content[middle] ^= 1;
+        }
+        Some(Fault::FlippedAt(place)) => content[*place] ^= 1,
+        Some(Fault::OnlyHead) => content.fill(b'!'),
         Some(Fault::Shorter) => drop(content.pop()),
         Some(Fault::Longer | Fault::LongerUnannounced) => content.push(b'!'),
         Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
         _ => {}
     }
+    let whole = content.len();
+    let range = range(fields, whole).filter(|_| !matches!(fault, Some(Fault::NoRanges)));
+    if let Some(range) = &range {
+        if matches!(fault, Some(Fault::OtherPart)) {
+            content.rotate_left(1);
+        }
+        content = content[range.clone()].to_vec();
+    }
+    let mut response = whole_or_part(content, fault, is_head);
+    if let Some(range) = range {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let named = match fault {
+            Some(Fault::OtherContentRange) => range.start + 1..range.end + 1,
+            _ => range,
+        };
+        if matches!(fault, Some(Fault::Multipart)) {
+            set(
+                &mut response,
+                CONTENT_TYPE,
+                "multipart/byteranges; boundary=x",
+            );
+        } else {
+            set(&mut response, CONTENT_RANGE, &content_range(&named, whole));
+        }
+    }
+    match fault {
+        Some(Fault::EncodedIfUnderstood) if fields[ACCEPT_ENCODING] == "gzip" => {
+            set(&mut response, CONTENT_ENCODING, "gzip");
+        }
+        Some(Fault::HugeHeader) => set(&mut response, CONTENT_TYPE, &"x".repeat(1 << 20)),
+        Some(Fault::AbsurdTimes) => {
+            set(&mut response, DATE, "Fri, 13 Dec 1901 20:45:52 GMT");
+            set(
+                &mut response,
+                LAST_MODIFIED,
+                "Wed, 31 Dec 9999 23:59:60 GMT",
+            );
+        }
+        _ => {}
+    }
+    response
+}
+
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    response.headers_mut().insert(name, value.parse().unwrap());
+}
+
+fn content_range(range: &Range<usize>, whole: usize) -> String {
+    format!("bytes {}-{}/{whole}", range.start, range.end - 1)
+}
+
+/// The part of a file that is asked for, in the one way the crawler does.
+fn range(fields: &HeaderMap, length: usize) -> Option<Range<usize>> {
+    let field = fields.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
+    let (first, last) = field.split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (last < length).then_some(first..last + 1)
+}
+
+/// These bytes, as the fault sends bytes.
+fn whole_or_part(content: Vec<u8>, fault: Option<&Fault>, is_head: bool) -> Response<Body> {
     let length = match fault {
         Some(Fault::HeadOfNothing) if is_head => Some(0),
         Some(Fault::HeadWithoutLength) if is_head => None,

@@ -29,11 +29,23 @@ impl Authority {
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=server \
              -keyout server.key -out server.request",
         )?;
-        authority.openssl(
-            "x509 -req -in server.request -days 1 -CA authority.pem -CAkey authority.key \
-             -CAcreateserial -extfile extensions -out server.pem",
-        )?;
+        authority.sign(1)?;
         Ok(authority)
+    }
+
+    /// Signs the server's certificate again, for so many days; none, and it has expired a second later.
+    pub fn sign(&self, days: u32) -> Result<()> {
+        self.openssl(&format!(
+            "x509 -req -in server.request -days {days} -CA authority.pem -CAkey authority.key \
+             -CAcreateserial -extfile extensions -out server.pem"
+        ))
+    }
+
+    /// Has the server sign its own certificate.
+    pub fn leave_unsigned(&self) -> Result<()> {
+        self.openssl(
+            "x509 -req -in server.request -days 1 -signkey server.key -extfile extensions -out server.pem",
+        )
     }
 
     /// The authority's own certificate, which those who trust it know.
