@@ -177,7 +177,7 @@ impl Mirror {
         }
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &mut self,
         method: Method,
         url: &str,

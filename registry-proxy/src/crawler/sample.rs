@@ -9,7 +9,10 @@ use super::check::{Answer, Mirror};
 use super::identity::Identity;
 use super::visit::Depth;
 use crate::db::{Evidence, Known, Sampled, Verdict};
-use crate::network::Host;
+use crate::network::{Health, Host};
+
+/// So many requests in a row without an answer, and the host is given up for this time.
+const PATIENCE: usize = 3;
 
 /// In so many days every blob is read again.
 const CYCLE: i64 = 7;
@@ -63,12 +66,18 @@ pub async fn sample(mirror: &mut Mirror, task: &Task<'_>) -> Found {
     let Some(base) = task.host.download_url() else {
         return found;
     };
+    let is_quarantined = matches!(task.host.health, Health::Quarantined { .. });
     let is_due = |id: &&BlobId| {
         let read = task.known.read.get(id.index()).copied().flatten();
-        task.depth == Depth::Full || !read.is_some_and(|day| is_recent(day, task.today))
+        task.depth == Depth::Full
+            || is_quarantined
+            || !read.is_some_and(|day| is_recent(day, task.today))
     };
+    let rest = task.present.iter().filter(is_due);
+    let rest = rest.filter(|id| !task.first.contains(id));
     let mut reason = None;
-    for &id in task.present.iter().filter(is_due) {
+    let mut unanswered = 0;
+    for &id in task.first.iter().chain(rest) {
         let blob = task.catalog.blob(id);
         let url = base.join(&TreePath::Blob(blob.digest));
         let reading = mirror.read(&url, blob.size, &blob.digest);
@@ -96,8 +105,16 @@ pub async fn sample(mirror: &mut Mirror, task: &Task<'_>) -> Found {
         };
         found.sampled.blobs += u64::from(verdict != Verdict::Unknown);
         found.verdicts.push((id, verdict));
+        unanswered = if verdict == Verdict::Unknown {
+            unanswered + 1
+        } else {
+            0
+        };
+        if unanswered >= PATIENCE {
+            break;
+        }
     }
-    found.failure = reason.filter(|_| found.sampled.blobs == 0);
+    found.failure = reason.filter(|_| found.sampled.blobs == 0 || unanswered >= PATIENCE);
     found
 }
 
