@@ -177,7 +177,30 @@ impl Mirror {
         }
     }
 
-    pub(super) async fn ask(
+    /// A small file that is no blob, of at most `most` bytes; a longer one is damaged.
+    pub async fn fetch(&mut self, url: &str, most: u64) -> Result<Vec<u8>, Answer> {
+        let response = self.ask(Method::GET, url, most).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN => {
+                return Err(Answer::Missing);
+            }
+            status => return Err(Answer::Unknown(format!("status {status}"))),
+        }
+        let mut content = Vec::new();
+        let mut body = response.bytes_stream();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| Answer::Unknown(chain(&error)))?;
+            self.pace.bytes(chunk.len() as u64).await;
+            if (content.len() + chunk.len()) as u64 > most {
+                return Err(Answer::Damaged(format!("more than {most} bytes")));
+            }
+            content.extend_from_slice(&chunk);
+        }
+        Ok(content)
+    }
+
+    async fn ask(
         &mut self,
         method: Method,
         url: &str,

@@ -32,8 +32,6 @@ pub(super) struct Findings {
     sampled: Sampled,
     /// Whether anything could be told of a blob at all.
     answered: bool,
-    /// Whether bytes of a blob were read and told something.
-    has_read: bool,
     /// Requests in a row that got no usable answer.
     unanswered: usize,
     /// Why the last of them got none.
@@ -100,7 +98,6 @@ impl Findings {
             self.answered = true;
             self.unanswered = 0;
         }
-        self.has_read |= matches!(verdict, Verdict::Read | Verdict::Damaged);
         self.verdicts.push((id, verdict));
         verdict
     }
@@ -136,12 +133,8 @@ impl Findings {
         self.sampled.blobs += found.sampled.blobs;
         self.sampled.undetected += found.sampled.undetected;
         if let Some(reason) = found.failure {
-            if self.has_read {
-                self.reason = Some(reason);
-            } else {
-                // It may say of all blobs that they are there: no client would get one.
-                self.fail(reason);
-            }
+            // It may say of all blobs that they are there: no client would get one.
+            self.fail(reason);
         }
     }
 

@@ -17,6 +17,7 @@ use super::visit::{Occasion, Options, Surroundings, Visit, visit};
 use super::wire::{self, Wire};
 use crate::db::{self, Crawl, Database, Evidence, Known, Outcome, Probe, ProbeResult, Told};
 use crate::network::{Host, HostId, HostName};
+use crate::notify::{Notice, Notifier};
 
 /// What a crawl of all hosts found.
 #[derive(Debug, Serialize)]
@@ -96,10 +97,12 @@ pub async fn crawl_at(
         blocking(move || choose(&path, &names)).await?
     };
     let doubt = Doubt::new(all.iter(), surroundings.wire.clone(), options.policy);
+    let (notifier, delivery) = Notifier::start(&options.notify);
     let crawler = Arc::new(Crawler {
         database: database.to_owned(),
         surroundings,
         doubt,
+        notifier,
     });
     let slots = Arc::new(Semaphore::new(options.concurrency.max(1)));
     let mut tasks = JoinSet::new();
@@ -120,8 +123,11 @@ pub async fn crawl_at(
             }
         });
     }
+    let ended = tasks.join_all().await;
+    // What was recorded is told, even if something else could not be.
+    delivery.finish(DELIVERY).await;
     let mut reports = Vec::new();
-    for report in tasks.join_all().await {
+    for report in ended {
         reports.push(report?);
     }
     reports.sort_by(|a: &HostReport, b| a.name.cmp(&b.name));
@@ -134,6 +140,7 @@ pub(super) struct Crawler {
     pub(super) database: PathBuf,
     pub(super) surroundings: Surroundings,
     pub(super) doubt: Doubt,
+    pub(super) notifier: Notifier,
 }
 
 impl Crawler {
@@ -197,9 +204,15 @@ impl Crawler {
             is_complete: visit.is_complete,
             ..Crawl::new(occasion.now + elapsed, visit.outcome)
         };
-        let catalog = Arc::clone(catalog);
-        self.with_database(move |database| database.record_crawl(id, &crawl, &catalog))
+        let (at, catalog) = (crawl.at, Arc::clone(catalog));
+        let recorded = self
+            .with_database(move |database| database.record_crawl(id, &crawl, &catalog))
             .await?;
+        if let Some(recorded) = recorded {
+            for notice in Notice::of(&recorded, &host.site, &report.evidence, at) {
+                self.notifier.tell(notice);
+            }
+        }
         Ok(Some(report))
     }
 
@@ -294,6 +307,9 @@ fn summary(host: &Host, known: &Known, visit: &Visit, catalog: &Catalog) -> Host
     }
     report
 }
+
+/// How long to wait at the end for notices to be delivered.
+const DELIVERY: Duration = Duration::from_secs(70);
 
 /// For how long a host is claimed; a crawl that goes on claims it again.
 const CLAIM: SignedDuration = SignedDuration::from_secs(5 * 60);

@@ -9,7 +9,6 @@ use crate::db::{Probe, ProbeName};
 use crate::network::Host;
 
 /// Tries what is due with a file of the mirror: its URL and length. Nothing is tried yet.
-#[expect(clippy::unused_async, reason = "it will ask")]
 pub async fn probe(
     _wire: &Wire,
     _host: &Host,

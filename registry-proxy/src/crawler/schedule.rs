@@ -25,10 +25,14 @@ use super::wire::Wire;
 use crate::config::Config;
 use crate::db::{Database, Turn};
 use crate::network::HostId;
+use crate::notify::Notifier;
 use crate::snapshot::Snapshot;
 
 /// How often to look whose turn it is.
 const TICK: Duration = Duration::from_secs(30);
+
+/// How long to wait at the end for notices to be delivered.
+const DELIVERY: Duration = Duration::from_secs(5);
 
 /// How many of the blobs that clients ask for most are favoured.
 const POPULAR: usize = 1000;
@@ -40,6 +44,8 @@ pub struct Schedule {
     interval: Duration,
     options: Options,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
+    /// The log alone, until it runs.
+    notifier: Notifier,
     /// Made at the first turn.
     wire: Option<Wire>,
     slots: Arc<Semaphore>,
@@ -60,6 +66,7 @@ impl Schedule {
             slots: Arc::new(Semaphore::new(options.concurrency.max(1))),
             options,
             snapshot,
+            notifier: Notifier::default(),
             wire: None,
             tasks: JoinSet::new(),
             underway: HashMap::new(),
@@ -69,6 +76,15 @@ impl Schedule {
 
     /// Crawls until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let (notifier, delivery) = Notifier::start(&self.options.notify);
+        self.notifier = notifier;
+        self.keep_crawling(shutdown).await;
+        // What is under way is cut off; what was recorded is told.
+        self.tasks.shutdown().await;
+        delivery.finish(DELIVERY).await;
+    }
+
+    async fn keep_crawling(&mut self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -109,6 +125,7 @@ impl Schedule {
                     },
                 },
                 doubt: doubt.clone(),
+                notifier: self.notifier.clone(),
             })
         });
         let remembered = &snapshot.remembered;

@@ -20,7 +20,7 @@ use super::pace::Pace;
 use super::turn;
 use super::walk::Walk;
 use super::wire::{self, Wire};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::db::{Cost, Known, Outcome, Probe, Sampled, TreeState};
 use crate::network::Host;
 
@@ -58,6 +58,8 @@ pub struct Options {
     pub recheck: Duration,
     /// The program that lists what a mirror holds.
     pub rsync: PathBuf,
+    /// Who is told what becomes of mirrors.
+    pub notify: config::Notify,
 }
 
 impl Options {
@@ -80,6 +82,7 @@ impl Options {
             daily_bytes: crawler.daily_bytes.0,
             recheck: crawler.recheck,
             rsync: crawler.rsync.clone(),
+            notify: config.notify.clone(),
         }
     }
 }

@@ -301,7 +301,13 @@ impl Walk<'_> {
             seed: self.seed(),
             deadline: self.deadline,
         };
-        let found = sample(&mut self.mirror, &task).await;
+        let mut found = sample(&mut self.mirror, &task).await;
+        if present.is_empty() && options.depth == Depth::Incremental {
+            // Few were asked for; the others are to show whether it answers at all.
+            if let Some(reason) = found.failure.take() {
+                self.findings.miss(reason);
+            }
+        }
         self.budget = self.budget.saturating_sub(self.mirror.bytes - before);
         self.findings.take(found);
         if Instant::now() >= self.deadline && !self.findings.is_over() {

@@ -287,11 +287,7 @@ fn record_turn(
     if let Some(state) = state {
         transaction.execute(
             "UPDATE host SET state_digest = ?2, tree_serial = ?3 WHERE id = ?1",
-            params![
-                host.0,
-                state.digest.to_string(),
-                state.serial.map(|serial| count(serial)),
-            ],
+            params![host.0, state.digest.to_string(), state.serial.map(count),],
         )?;
     }
     Ok(())
