@@ -85,12 +85,15 @@ async fn keep_crawling(config: &Config) -> anyhow::Result<ExitCode> {
     let mut watcher = Watcher::open(config, Arc::clone(&snapshot))?;
     watcher.once().await;
     let shutdown = CancellationToken::new();
-    tokio::select! {
-        () = Schedule::new(config, snapshot).run(shutdown.clone()) => {}
-        () = watcher.run(shutdown.clone()) => {}
-        result = tokio::signal::ctrl_c() => result.context("cannot watch for signals")?,
-    }
-    shutdown.cancel();
+    let stopping = async {
+        let stopped = tokio::signal::ctrl_c().await;
+        shutdown.cancel();
+        stopped.context("cannot watch for signals")
+    };
+    // Notices of what was recorded are delivered before the end.
+    let crawling = Schedule::new(config, snapshot).run(shutdown.clone());
+    let ((), (), stopped) = tokio::join!(crawling, watcher.run(shutdown.clone()), stopping);
+    stopped?;
     Ok(ExitCode::SUCCESS)
 }
 

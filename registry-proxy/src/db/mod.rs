@@ -12,6 +12,7 @@ mod hosts;
 mod import;
 mod presence;
 mod probes;
+mod record;
 mod repositories;
 mod rounds;
 mod schema;
