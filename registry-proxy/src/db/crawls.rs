@@ -1,20 +1,16 @@
 //! Crawls: what was found at a host, and what follows for its clients.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use oci_mirror::digest::Digest;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
-use roaring::RoaringBitmap;
-use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Transaction, TransactionBehavior};
 
 use super::evidence::{self, Evidence};
-use super::presence::{bitmap, bytes};
+use super::held::Told;
 use super::probes::Probe;
-use super::{Database, Error, health};
+use super::{Database, Error, health, record};
 use crate::network::{Health, HostId, HostName};
 
 /// One crawl of one host.
@@ -34,6 +30,8 @@ pub struct Crawl {
     pub probes: Vec<Probe>,
     /// How much was sampled.
     pub sampled: Sampled,
+    /// Whether all was looked at whose turn it was; if not, it is its turn next time.
+    pub is_complete: bool,
 }
 
 impl Crawl {
@@ -47,6 +45,7 @@ impl Crawl {
             state: None,
             probes: Vec::new(),
             sampled: Sampled::default(),
+            is_complete: true,
         }
     }
 }
@@ -167,13 +166,13 @@ impl Database {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let recorded = record(&transaction, host, crawl, catalog).map_err(failed)?;
+        let recorded = enter(&transaction, host, crawl, catalog).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         Ok(recorded)
     }
 }
 
-fn record(
+fn enter(
     transaction: &Transaction<'_>,
     host: HostId,
     crawl: &Crawl,
@@ -183,32 +182,37 @@ fn record(
         return Ok(None);
     };
     let at = crawl.at.to_string();
+    let mut counts = record::Counts::default();
     if let Outcome::Finished {
-        verdicts, evidence, ..
+        scope,
+        verdicts,
+        evidence,
     } = &crawl.outcome
     {
-        let numbers = enter_blobs(transaction, verdicts, catalog)?;
-        let select = |wanted: &[Verdict]| -> RoaringBitmap {
-            let chosen = verdicts
-                .iter()
-                .zip(&numbers)
-                .filter(|((_, verdict), _)| wanted.contains(verdict));
-            chosen.map(|(_, number)| *number).collect()
-        };
-        let verified = [Verdict::Read, Verdict::Sampled, Verdict::Confirmed];
-        transaction.execute(
-            "INSERT OR REPLACE INTO presence (host, verified, missing, damaged) VALUES (?1, ?2, ?3, ?4)",
-            params![
-                host.0,
-                bytes(select(&verified)),
-                bytes(select(&[Verdict::Missing])),
-                bytes(select(&[Verdict::Damaged])),
-            ],
-        )?;
-        record_reading(transaction, host, crawl.at, &select(&[Verdict::Read]))?;
+        let numbers = record::blobs(transaction, verdicts, catalog)?;
+        let verdicts = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
+        let told: Told = verdicts.collect();
+        let held = record::held(transaction, host, *scope, &told)?;
+        record::reading(transaction, host, crawl.at, &told)?;
         evidence::enter(transaction, host, &at, evidence)?;
+        if crawl.is_complete {
+            record::turn(transaction, host, &at, crawl.state)?;
+        }
+        counts = record::Counts {
+            verified: held.verified.len(),
+            present: told.present.len(),
+            missing: held.missing.len(),
+            damaged: held.damaged.len(),
+            unknown: told.unknown.len(),
+        };
     }
     health::update(transaction, host, &at, &crawl.outcome)?;
+    record::history(transaction, host, crawl, &counts)?;
+    // Whoever crawled it is done.
+    transaction.execute(
+        "UPDATE host SET claimed_until = NULL WHERE id = ?1",
+        [host.0],
+    )?;
     let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
     // A name that was spoilt by hand is nobody's.
     Ok(name.parse().ok().map(|name| Recorded {
@@ -219,227 +223,5 @@ fn record(
     }))
 }
 
-/// Moves what was read now to the day of the crawl.
-fn record_reading(
-    transaction: &Transaction<'_>,
-    host: HostId,
-    at: Timestamp,
-    read: &RoaringBitmap,
-) -> rusqlite::Result<()> {
-    let today = at.to_zoned(TimeZone::UTC).date().to_string();
-    let mut statement = transaction.prepare("SELECT day, blobs FROM reading WHERE host = ?1")?;
-    let rows = statement.query_map([host.0], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
-    })?;
-    let mut days: HashMap<String, RoaringBitmap> = HashMap::new();
-    for row in rows {
-        let (day, blobs) = row?;
-        days.insert(day, bitmap(&blobs) - read);
-    }
-    *days.entry(today).or_default() |= read;
-    for (day, blobs) in days {
-        if blobs.is_empty() {
-            transaction.execute(
-                "DELETE FROM reading WHERE host = ?1 AND day = ?2",
-                params![host.0, day],
-            )?;
-        } else {
-            transaction.execute(
-                "INSERT OR REPLACE INTO reading (host, day, blobs) VALUES (?1, ?2, ?3)",
-                params![host.0, day, bytes(blobs)],
-            )?;
-        }
-    }
-    Ok(())
-}
-
-/// The database's numbers of the blobs of the verdicts, entering those it has not met.
-fn enter_blobs(
-    transaction: &Transaction<'_>,
-    verdicts: &[(BlobId, Verdict)],
-    catalog: &Catalog,
-) -> rusqlite::Result<Vec<u32>> {
-    let mut find = transaction.prepare_cached("SELECT id FROM blob WHERE digest = ?1")?;
-    let mut enter =
-        transaction.prepare_cached("INSERT INTO blob (digest, size) VALUES (?1, ?2)")?;
-    let mut numbers = Vec::with_capacity(verdicts.len());
-    for (id, _) in verdicts {
-        let blob = catalog.blob(*id);
-        let digest = blob.digest.to_string();
-        let number = match find.query_row([&digest], |row| row.get(0)).optional()? {
-            Some(number) => number,
-            None => {
-                enter.execute(params![
-                    digest,
-                    i64::try_from(blob.size).unwrap_or(i64::MAX)
-                ])?;
-                u32::try_from(transaction.last_insert_rowid()).unwrap_or(u32::MAX)
-            }
-        };
-        numbers.push(number);
-    }
-    Ok(numbers)
-}
-
 #[cfg(test)]
-mod tests {
-    use jiff::civil::Date;
-    use oci_mirror::descriptor::Descriptor;
-    use oci_mirror::digest::Algorithm;
-    use oci_mirror::media_type::MediaType;
-    use oci_mirror::tree::TreeWriter;
-    use oci_mirror::tree::writer::Image;
-
-    use super::super::hosts::tests::new_host;
-    use super::*;
-    use crate::crawler::identity::Identity;
-
-    /// A catalog of one manifest and its config.
-    fn catalog(root: &std::path::Path) -> Catalog {
-        let writer = TreeWriter::open(root).unwrap();
-        let config = Algorithm::Sha256.digest(b"{}");
-        let manifest = format!(
-            r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{config}","size":2}},"layers":[]}}"#
-        );
-        let digest = Algorithm::Sha256.digest(manifest.as_bytes());
-        writer.stage_bytes(config, b"{}").unwrap();
-        writer.stage_bytes(digest, manifest.as_bytes()).unwrap();
-        let root = Descriptor::new(MediaType::OCI_MANIFEST, digest, manifest.len() as u64);
-        let image = Image {
-            repo: "a".parse().unwrap(),
-            tag: "1".parse().ok(),
-            root,
-            reach: vec![config, digest],
-            tag_referrers: None,
-        };
-        writer.publish(&[image]).unwrap();
-        writer.finish(Timestamp::UNIX_EPOCH).unwrap();
-        Catalog::load(writer.tree(), None).unwrap()
-    }
-
-    fn crawl(outcome: Outcome) -> Crawl {
-        Crawl::new(Timestamp::UNIX_EPOCH, outcome)
-    }
-
-    fn finished(scope: Scope, verdicts: Vec<(BlobId, Verdict)>, evidence: Vec<Evidence>) -> Crawl {
-        crawl(Outcome::Finished {
-            scope,
-            verdicts,
-            evidence,
-        })
-    }
-
-    #[test]
-    fn a_host_passes_through_its_states() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = catalog(&dir.path().join("tree"));
-        let mut database = Database::open(&dir.path().join("x.db")).unwrap();
-        let new = new_host("m", "https://m.example/t");
-        let id = database.add_host(&new).unwrap();
-        let health = |database: &Database| database.host(&new.name).unwrap().host.health;
-        let held = |database: &Database| {
-            let hosts = database.hosts().unwrap();
-            let presence = database.presence(&catalog, &hosts).unwrap();
-            (0..2)
-                .map(|blob| !presence.of(BlobId(blob)).is_empty())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(held(&database), [false, false]);
-
-        let both = vec![(BlobId(0), Verdict::Read), (BlobId(1), Verdict::Read)];
-        database
-            .record_crawl(id, &finished(Scope::Whole, both.clone(), vec![]), &catalog)
-            .unwrap();
-        assert_eq!(
-            (health(&database), held(&database)),
-            (Health::Healthy, vec![true, true])
-        );
-        assert_eq!(
-            database.known(id, &catalog).unwrap().read,
-            [Some(Date::constant(1970, 1, 1)); 2]
-        );
-
-        let failed = crawl(Outcome::Failed("refused".to_owned()));
-        let recorded = database.record_crawl(id, &failed, &catalog).unwrap();
-        let failing = Health::Failing {
-            crawls: 1,
-            reason: "refused".to_owned(),
-        };
-        assert_eq!(health(&database), failing);
-        let recorded = recorded.unwrap();
-        assert_eq!(recorded.name, new.name);
-        assert_eq!(
-            (recorded.before, recorded.after),
-            (Health::Healthy, failing)
-        );
-
-        let lost = vec![
-            (BlobId(0), Verdict::Confirmed),
-            (BlobId(1), Verdict::Missing),
-        ];
-        database
-            .record_crawl(id, &finished(Scope::Whole, lost, vec![]), &catalog)
-            .unwrap();
-        assert_eq!(
-            (health(&database), held(&database)),
-            (Health::Healthy, vec![true, false])
-        );
-
-        let digest = catalog.blob(BlobId(1)).digest;
-        let evidence = Evidence {
-            digest,
-            url: "https://m/x".to_owned(),
-            expected: "sense".to_owned(),
-            found: "nonsense".to_owned(),
-            identity: Identity::Crawler,
-        };
-        let damaged = vec![(BlobId(0), Verdict::Read), (BlobId(1), Verdict::Damaged)];
-        database
-            .record_crawl(
-                id,
-                &finished(Scope::Whole, damaged, vec![evidence.clone()]),
-                &catalog,
-            )
-            .unwrap();
-        assert!(matches!(health(&database), Health::Quarantined { .. }));
-        assert_eq!(database.evidence(&new.name).unwrap()[0].1, evidence);
-
-        database
-            .record_crawl(id, &finished(Scope::Part, both.clone(), vec![]), &catalog)
-            .unwrap();
-        assert!(
-            matches!(health(&database), Health::Quarantined { .. }),
-            "only a whole crawl clears it"
-        );
-        database
-            .record_crawl(id, &finished(Scope::Whole, both, vec![]), &catalog)
-            .unwrap();
-        assert_eq!(health(&database), Health::Healthy);
-
-        database.remove_host(&new.name).unwrap();
-        assert_eq!(database.record_crawl(id, &failed, &catalog).unwrap(), None);
-    }
-
-    #[test]
-    fn a_blob_is_offered_once_bytes_of_it_were_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = catalog(&dir.path().join("tree"));
-        let mut database = Database::open(&dir.path().join("x.db")).unwrap();
-        let id = database
-            .add_host(&new_host("m", "https://m.example/t"))
-            .unwrap();
-        for (verdict, verified) in [
-            (Verdict::Present, false),
-            (Verdict::Sampled, true),
-            (Verdict::Confirmed, true),
-            (Verdict::Unknown, false),
-        ] {
-            let found = finished(Scope::Whole, vec![(BlobId(1), verdict)], vec![]);
-            database.record_crawl(id, &found, &catalog).unwrap();
-            let known = database.known(id, &catalog).unwrap();
-            assert_eq!(known.verified.contains(1), verified, "{verdict:?}");
-            assert!(known.missing.is_empty() && known.damaged.is_empty());
-            assert_eq!(known.read, [None; 2]);
-        }
-    }
-}
+mod tests;

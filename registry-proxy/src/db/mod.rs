@@ -7,10 +7,12 @@ mod accounts;
 mod crawls;
 mod evidence;
 mod health;
+mod held;
 mod hosts;
 mod import;
 mod presence;
 mod probes;
+mod record;
 mod repositories;
 mod rounds;
 mod schema;
@@ -25,11 +27,12 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
 pub use evidence::Evidence;
+pub use held::{Held, Told};
 pub use hosts::{Listed, Unreadable};
 pub use import::{Changed, Imported, Pruning, Tally, Trial};
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
 pub use repositories::RepositoryHealth;
-pub use rounds::Known;
+pub use rounds::{Known, Turn};
 pub use sites::Mirrors;
 
 use crate::network::{AccountName, HostName, SiteName, Unacceptable};

@@ -1,0 +1,221 @@
+//! The parts of the record of a crawl: what is held, when it was read, when it was whose turn, and history.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use oci_mirror::digest::Digest;
+use oci_mirror::tree::Catalog;
+use oci_mirror::tree::catalog::BlobId;
+use roaring::RoaringBitmap;
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::crawls::{Crawl, Outcome, Scope, TreeState, Verdict};
+use super::held::{Held, Told};
+use super::presence::{bitmap, bytes};
+use crate::network::HostId;
+
+/// How many blobs of a host are what after a crawl.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) verified: u64,
+    pub(super) present: u64,
+    pub(super) missing: u64,
+    pub(super) damaged: u64,
+    pub(super) unknown: u64,
+}
+
+/// Brings what is known of the blobs of a host up to date, and returns it.
+///
+/// The revision tells front ends which hosts they have to read again, so it grows only with a change.
+pub(super) fn held(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    scope: Scope,
+    told: &Told,
+) -> rusqlite::Result<Held> {
+    let query = "SELECT verified, missing, damaged FROM presence WHERE host = ?1";
+    let row = transaction.query_row(query, [host.0], |row| {
+        let map = |column| row.get(column).map(|bytes: Vec<u8>| bitmap(&bytes));
+        Ok(Held {
+            verified: map(0)?,
+            missing: map(1)?,
+            damaged: map(2)?,
+        })
+    });
+    let before = row.optional()?;
+    let after = before.clone().unwrap_or_default().after(scope, told);
+    if before.as_ref() != Some(&after) {
+        transaction.execute(
+            "INSERT OR REPLACE INTO presence (host, verified, missing, damaged, revision)
+             SELECT ?1, ?2, ?3, ?4, 1 + coalesce(max(revision), 0) FROM presence",
+            params![
+                host.0,
+                bytes(after.verified.clone()),
+                bytes(after.missing.clone()),
+                bytes(after.damaged.clone()),
+            ],
+        )?;
+    }
+    Ok(after)
+}
+
+/// From when on the next crawl counts whose turn it is, and what the mirror's state was.
+pub(super) fn turn(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    at: &str,
+    state: Option<TreeState>,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "UPDATE host SET finished_at = ?2 WHERE id = ?1",
+        params![host.0, at],
+    )?;
+    if let Some(state) = state {
+        transaction.execute(
+            "UPDATE host SET state_digest = ?2, tree_serial = ?3 WHERE id = ?1",
+            params![host.0, state.digest.to_string(), state.serial.map(count),],
+        )?;
+    }
+    Ok(())
+}
+
+/// Enters a crawl into the history of its host, and forgets the oldest.
+pub(super) fn history(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    crawl: &Crawl,
+    counts: &Counts,
+) -> rusqlite::Result<()> {
+    let failure = match &crawl.outcome {
+        Outcome::Failed(reason) => Some(reason),
+        Outcome::Finished { .. } => None,
+    };
+    transaction.execute(
+        "INSERT INTO crawl (host, began_at, ended_at, failure, requests, bytes, verified, present, missing,
+                            damaged, unknown, sampled, undetected)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        params![
+            host.0,
+            crawl.began.to_string(),
+            crawl.at.to_string(),
+            failure,
+            count(crawl.cost.requests),
+            count(crawl.cost.bytes),
+            count(counts.verified),
+            count(counts.present),
+            count(counts.missing),
+            count(counts.damaged),
+            count(counts.unknown),
+            count(crawl.sampled.blobs),
+            crawl.sampled.undetected,
+        ],
+    )?;
+    transaction.execute(
+        "DELETE FROM crawl WHERE host = ?1 AND id <=
+           (SELECT id FROM crawl WHERE host = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        params![host.0, HISTORY],
+    )?;
+    Ok(())
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// How many crawls of a host are remembered.
+const HISTORY: u32 = 200;
+
+/// Moves what was read now to the day of the crawl. What is gone or wrong was not read: if it comes
+/// back, it is another file.
+pub(super) fn reading(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    at: Timestamp,
+    told: &Told,
+) -> rusqlite::Result<()> {
+    let gone = &told.read | &told.missing | &told.damaged;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let today = at.to_zoned(TimeZone::UTC).date().to_string();
+    let mut statement = transaction.prepare("SELECT day, blobs FROM reading WHERE host = ?1")?;
+    let rows = statement.query_map([host.0], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
+    })?;
+    let mut days: HashMap<String, RoaringBitmap> = HashMap::new();
+    for row in rows {
+        let (day, blobs) = row?;
+        days.insert(day, bitmap(&blobs) - &gone);
+    }
+    *days.entry(today).or_default() |= &told.read;
+    for (day, blobs) in days {
+        if blobs.is_empty() {
+            transaction.execute(
+                "DELETE FROM reading WHERE host = ?1 AND day = ?2",
+                params![host.0, day],
+            )?;
+        } else {
+            transaction.execute(
+                "INSERT OR REPLACE INTO reading (host, day, blobs) VALUES (?1, ?2, ?3)",
+                params![host.0, day, bytes(blobs)],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The database's numbers of the blobs of the verdicts, entering those it has not met.
+pub(super) fn blobs(
+    transaction: &Transaction<'_>,
+    verdicts: &[(BlobId, Verdict)],
+    catalog: &Catalog,
+) -> rusqlite::Result<Vec<u32>> {
+    // Reading all numbers is faster than asking for each blob, unless few are wanted.
+    let all = if verdicts.len() * 8 < catalog.blobs().len() {
+        None
+    } else {
+        Some(all_numbers(transaction, catalog)?)
+    };
+    let mut find = transaction.prepare_cached("SELECT id FROM blob WHERE digest = ?1")?;
+    let mut enter =
+        transaction.prepare_cached("INSERT INTO blob (digest, size) VALUES (?1, ?2)")?;
+    let mut numbers = Vec::with_capacity(verdicts.len());
+    for (id, _) in verdicts {
+        let blob = catalog.blob(*id);
+        let met = match &all {
+            Some(all) => all[id.index()],
+            None => {
+                let digest = blob.digest.to_string();
+                find.query_row([digest], |row| row.get(0)).optional()?
+            }
+        };
+        let number = match met {
+            Some(number) => number,
+            None => {
+                enter.execute(params![blob.digest.to_string(), count(blob.size)])?;
+                u32::try_from(transaction.last_insert_rowid()).unwrap_or(u32::MAX)
+            }
+        };
+        numbers.push(number);
+    }
+    Ok(numbers)
+}
+
+/// For each blob of the catalog, the database's number, if it has met it.
+fn all_numbers(
+    transaction: &Transaction<'_>,
+    catalog: &Catalog,
+) -> rusqlite::Result<Vec<Option<u32>>> {
+    let mut numbers = vec![None; catalog.blobs().len()];
+    let mut statement = transaction.prepare_cached("SELECT id, digest FROM blob")?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        let digest = row.get_ref(1)?.as_str().ok();
+        let digest = digest.and_then(|text| text.parse::<Digest>().ok());
+        if let Some(id) = digest.and_then(|digest| catalog.id(&digest)) {
+            numbers[id.index()] = row.get(0)?;
+        }
+    }
+    Ok(numbers)
+}
