@@ -25,6 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
 pub use evidence::Evidence;
 pub use hosts::Listed;
+pub(crate) use presence::{Numbers, Revision};
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
 pub use rounds::Known;
 
