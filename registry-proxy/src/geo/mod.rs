@@ -11,6 +11,8 @@ pub mod coordinates;
 pub mod countries;
 pub mod country;
 pub mod database;
+#[cfg(test)]
+mod encoded;
 mod overrides;
 pub mod prefixes;
 mod record;

@@ -223,8 +223,8 @@ mod tests {
                 }
                 (IpNet::new(address.into(), length).unwrap().trunc(), asn)
             }).collect();
-            let text: String = blocks.iter().map(|(block, asn)| format!("{block} {asn}\n")).collect();
-            let table = table(text.as_bytes()).unwrap();
+            let lines: Vec<String> = blocks.iter().map(|(block, asn)| format!("{block} {asn}")).collect();
+            let table = table(lines.join("\n").as_bytes()).unwrap();
             let borders: Vec<IpAddr> = blocks
                 .iter()
                 .flat_map(|(block, _)| [block.network(), block.broadcast()])

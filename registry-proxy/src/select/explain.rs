@@ -200,25 +200,27 @@ impl Network {
         if host.is_private() {
             return None;
         }
-        let is_near = |country: Option<CountryCode>| {
-            country.is_some_and(|country| match client.wanted.is_empty() {
-                true => client.place.country == Some(country),
-                false => client.wanted.contains(country),
-            })
+        let is_asked = !client.wanted.is_empty();
+        let is_near = |country: CountryCode| {
+            if is_asked {
+                client.wanted.contains(country)
+            } else {
+                client.place.country == Some(country)
+            }
         };
-        let is_on_continent = |continent: Option<Continent>| {
-            continent.is_some()
-                && match client.wanted.is_empty() {
-                    true => client.place.continent == continent,
-                    false => client.wanted.iter().any(|it| it.continent() == continent),
-                }
+        let is_on_continent = |continent: Continent| {
+            if is_asked {
+                let mut continents = client.wanted.iter().map(CountryCode::continent);
+                continents.any(|it| it == Some(continent))
+            } else {
+                client.place.continent == Some(continent)
+            }
         };
+        let continent = host.country.and_then(CountryCode::continent);
         Some(match host.kind {
             Kind::Cdn => Tier::Continent,
-            Kind::Server if is_near(host.country) => Tier::Country,
-            Kind::Server if is_on_continent(host.country.and_then(CountryCode::continent)) => {
-                Tier::Continent
-            }
+            Kind::Server if host.country.is_some_and(is_near) => Tier::Country,
+            Kind::Server if continent.is_some_and(is_on_continent) => Tier::Continent,
             Kind::Server => Tier::Elsewhere,
         })
     }

@@ -236,30 +236,27 @@ impl Listing<'_> {
     /// Puts those of `hosts` that are candidates among the best of the tier, of which there are at most
     /// `room`.
     fn look_at(&mut self, hosts: &[HostPosition], within: Within, room: usize) {
+        let (network, verified) = (self.network, self.wanted.verified);
+        let (client, direction) = (self.client, self.direction);
         for &position in hosts {
-            if !self.wanted.verified.contains(position) {
+            if !verified.contains(position) {
                 continue;
             }
             let band = match within {
                 Within::Any => 0,
-                Within::Band => {
-                    distance::band(self.direction, self.network.spots[position.index()])
-                }
+                Within::Band => distance::band(direction, network.spots[position.index()]),
             };
-            let host = &self.network.ranked[position.index()];
+            let host = &network.ranked[position.index()];
             let worst = self.best.last().filter(|_| self.best.len() == room);
             if let Some(&(worst_band, worst, _)) = worst
                 && (band > worst_band
                     || band == worst_band
-                        && rank::lower_bound(self.client, host.key, host.patience) > worst)
+                        && rank::lower_bound(client, host.key, host.patience) > worst)
             {
                 continue;
             }
-            let entry = (
-                band,
-                rank::score(self.client, host.key, host.weight),
-                position,
-            );
+            let score = rank::score(client, host.key, host.weight);
+            let entry = (band, score, position);
             let at = self.best.partition_point(|known| better(known, &entry));
             if at < room && self.is_candidate(position) && self.is_best_of_its_server(position, at)
             {
