@@ -15,7 +15,7 @@ use oci_mirror::tree::{Tree, TreePath};
 
 use crate::config::{Config, Spoken};
 use crate::db::Database;
-use crate::geo::Geo;
+use crate::geo::{Geo, Sources};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = addresses(config);
     findings.extend(tree(&config.tree));
     findings.extend(database(&config.database));
-    for path in &config.geoip {
-        if let Err(error) = Geo::open(std::slice::from_ref(path)) {
-            findings.push(Finding::Wrong(chain(&error)));
-        }
-    }
+    findings.extend(geo(config));
     if let Some(tls) = &config.tls
         && let Err(error) = Tls::load(&tls.files())
     {
@@ -59,6 +55,23 @@ pub fn check(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What is wrong with each of the geographic files.
+fn geo(config: &Config) -> impl Iterator<Item = Finding> {
+    let databases = config.geoip.iter().map(|path| Sources {
+        databases: vec![path.clone()],
+        ..Sources::default()
+    });
+    let prefixes = config.asn_prefixes.iter().map(|path| Sources {
+        prefixes: vec![path.clone()],
+        ..Sources::default()
+    });
+    let errors = databases.chain(prefixes);
+    errors.filter_map(|source| {
+        let error = Geo::open(&source).err()?;
+        Some(Finding::Wrong(chain(&error)))
+    })
 }
 
 fn addresses(config: &Config) -> Vec<Finding> {
@@ -211,6 +224,7 @@ mod tests {
             tree: path("tree"),
             database: path("bad"),
             geoip: vec![path("bad"), path("absent")],
+            asn_prefixes: vec![path("bad"), path("absent")],
             tls: Some(crate::config::Tls {
                 certificate: path("bad"),
                 key: path("bad"),
@@ -219,7 +233,7 @@ mod tests {
             ..Config::default()
         };
         let findings = check(&config);
-        assert_eq!(findings.len(), 6, "{findings:#?}");
+        assert_eq!(findings.len(), 8, "{findings:#?}");
         assert!(
             findings
                 .iter()

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::file_mark::FileMark;
-use crate::geo::Geo;
+use crate::geo::{Geo, Sources};
 use crate::log::Log;
 use crate::server::Live;
 use crate::snapshot::Settings;
@@ -130,7 +130,7 @@ impl Reloader {
         }
         let mut is_usable = true;
         let mut geo = Arc::clone(&self.geo);
-        let has_other_geo = wanted.geoip != self.config.geoip;
+        let has_other_geo = Sources::from(&wanted) != Sources::from(&self.config);
         if has_other_geo || changed(&|now| now.geo != self.read.geo) {
             match open_geo(&wanted).await {
                 Ok(opened) => geo = Arc::new(opened),
@@ -204,7 +204,12 @@ impl Marks {
                 .flatten()
                 .map(|path| FileMark::of(path))
                 .collect(),
-            geo: config.geoip.iter().map(|path| FileMark::of(path)).collect(),
+            geo: config
+                .geoip
+                .iter()
+                .chain(&config.asn_prefixes)
+                .map(|path| FileMark::of(path))
+                .collect(),
         }
     }
 }
@@ -214,8 +219,8 @@ fn files(config: &Config) -> Option<oci_mirror::http::server::tls::Files> {
 }
 
 async fn open_geo(config: &Config) -> anyhow::Result<Geo> {
-    let paths = config.geoip.clone();
-    Ok(tokio::task::spawn_blocking(move || Geo::open(&paths)).await??)
+    let sources = Sources::from(config);
+    Ok(tokio::task::spawn_blocking(move || Geo::open(&sources)).await??)
 }
 
 /// The settings that hold until the program is started again, by name.

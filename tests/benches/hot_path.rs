@@ -15,10 +15,10 @@ use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::BlobId;
 use oci_mirror::tree::pieces::Pieces;
-use registry_proxy::geo::{Countries, CountryCode, Geo, Place};
+use registry_proxy::geo::{Coordinates, Countries, CountryCode, Geo, Place};
 use registry_proxy::metalink::{Document, Resource, file_name, v4};
 use registry_proxy::network::{Host, HostId, NewHost};
-use registry_proxy::presence::{Builder, HostPosition};
+use registry_proxy::presence::{Builder, HostPosition, HostSet};
 use registry_proxy::select::{Client, Network, Policy, Wanted};
 use registry_proxy::v2::route::Route;
 
@@ -84,6 +84,75 @@ fn choosing(criterion: &mut Criterion) {
             bencher.iter(|| {
                 number = number.wrapping_add(0x0101);
                 presence.of(BlobId(number % 1000)).is_empty()
+            });
+        });
+    }
+}
+
+/// What makes an order of a thousand mirrors dear: all in one country, networks, countries asked for, and
+/// two entries that share a server.
+fn choosing_among_many(criterion: &mut Criterion) {
+    let (Ok(name), Ok(country)) = ("fedora/fedora".parse(), "DE".parse::<CountryCode>()) else {
+        return;
+    };
+    let all = HostSet::full(1000);
+    let wanted = Wanted {
+        verified: &all,
+        repository: Some(&name),
+        size: Some(16 << 20),
+    };
+    let policy = Policy {
+        min_mirrors: 5,
+        limit: 10,
+    };
+    let hosts = || (0..1000).filter_map(host).collect::<Vec<_>>();
+    let at_points = |hosts: Vec<Host>| -> Vec<Host> {
+        let points = (0..).map(|number: u32| {
+            let step = f64::from(number % 100) / 10.0;
+            Coordinates::new(45.0 + step, 5.0 + step)
+        });
+        let place = |(mut host, point): (Host, _)| {
+            host.country = Some(country);
+            host.coordinates = point;
+            host
+        };
+        hosts.into_iter().zip(points).map(place).collect()
+    };
+    let mut networks = hosts();
+    for (number, host) in (0..200_u32).zip(&mut networks) {
+        if let Ok(block) = format!("0.0.0.0/{}", number % 8).parse() {
+            host.netblocks.push(block);
+        }
+    }
+    let mut shared = hosts();
+    shared[1].urls = shared[0].urls.clone();
+    let asked = |codes: &[&str]| codes.iter().filter_map(|code| code.parse().ok()).collect();
+    let none = Countries::default();
+    for (what, hosts, countries) in [
+        ("in one country", at_points(hosts()), none),
+        ("200 with a netblock around the client", networks, none),
+        (
+            "for four countries asked for",
+            hosts(),
+            asked(&["FR", "US", "AU", "JP"]),
+        ),
+        ("two of one server", shared, none),
+    ] {
+        let network = Network::new(hosts);
+        let mut number = 0_u32;
+        criterion.bench_function(&format!("order 1000 mirrors, {what}"), |bencher| {
+            bencher.iter(|| {
+                number = number.wrapping_add(0x0101);
+                let place = Place {
+                    coordinates: Coordinates::new(50.0, 10.0),
+                    ..Place::in_country(country)
+                };
+                let client = Client {
+                    address: IpAddr::V4(Ipv4Addr::from(number >> 8)),
+                    place,
+                    wanted: countries,
+                };
+                network.order(&client, &wanted, policy)
             });
         });
     }
@@ -167,5 +236,12 @@ fn resource((number, base): (usize, &String)) -> Resource<'_> {
     }
 }
 
-criterion_group!(benches, parsing, looking_up, choosing, rendering);
+criterion_group!(
+    benches,
+    parsing,
+    looking_up,
+    choosing,
+    choosing_among_many,
+    rendering
+);
 criterion_main!(benches);

@@ -78,10 +78,12 @@ fn pure_modules_touch_nothing_outside() {
         "mirror-tool/src/export/version",
         "registry-proxy/src/base_url.rs",
         "registry-proxy/src/client_address.rs",
+        "registry-proxy/src/geo/overrides.rs",
+        "registry-proxy/src/geo/prefixes.rs",
         "registry-proxy/src/metalink/fields.rs",
         "registry-proxy/src/metalink/v3.rs",
         "registry-proxy/src/metalink/v4.rs",
-        "registry-proxy/src/presence.rs",
+        "registry-proxy/src/presence",
         "registry-proxy/src/select",
         "registry-proxy/src/v2/route.rs",
     ];

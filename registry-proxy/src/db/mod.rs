@@ -30,6 +30,7 @@ pub use evidence::Evidence;
 pub use held::{Held, Told};
 pub use hosts::{Listed, Unreadable};
 pub use import::{Changed, Imported, Pruning, Tally, Trial};
+pub(crate) use presence::{Numbers, Revision};
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
 pub use repositories::RepositoryHealth;
 pub use rounds::{Known, Turn};

@@ -1,8 +1,10 @@
 //! A few countries, by value: what a client names costs a request no memory.
 
+use serde::{Serialize, Serializer};
+
 use super::CountryCode;
 
-/// Up to four countries, in the order in which they were named.
+/// Up to four different countries, in the order in which they were named.
 ///
 /// ```
 /// use registry_proxy::geo::{Countries, CountryCode};
@@ -22,6 +24,11 @@ impl Countries {
         self.0[0].is_none()
     }
 
+    /// Whether a country is among them.
+    pub fn contains(&self, country: CountryCode) -> bool {
+        self.0.contains(&Some(country))
+    }
+
     /// Them, the first named first.
     pub fn iter(&self) -> impl Iterator<Item = CountryCode> {
         self.0.into_iter().flatten()
@@ -32,9 +39,21 @@ impl FromIterator<CountryCode> for Countries {
     /// The first four.
     fn from_iter<I: IntoIterator<Item = CountryCode>>(countries: I) -> Self {
         let mut kept = Self::default();
-        for (place, country) in kept.0.iter_mut().zip(countries) {
+        for country in countries {
+            if kept.contains(country) {
+                continue;
+            }
+            let Some(place) = kept.0.iter_mut().find(|place| place.is_none()) else {
+                break;
+            };
             *place = Some(country);
         }
         kept
+    }
+}
+
+impl Serialize for Countries {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }

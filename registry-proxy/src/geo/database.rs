@@ -1,4 +1,4 @@
-//! Reading geographic databases in the MaxMind format, whoever made them.
+//! Opening what says where addresses are: databases in the MaxMind format, files of prefixes, overrides.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -7,15 +7,38 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use maxminddb::MaxMindDbError;
-use serde::Deserialize;
 
+use super::overrides::Overrides;
+use super::prefixes;
 use super::table::Table;
-use super::{Asn, Continent, Coordinates, CountryCode, Place};
+use super::{CountryCode, Place};
+use crate::config::{Config, GeoOverride};
 
-/// Largest database read, in bytes; the largest in use, a full city database, has about 130 MB.
+/// Largest file read, in bytes; the largest in use, a full city database, has about 130 MB.
 pub const MAX_BYTES: u64 = 1 << 30;
 
 static BUILTIN: &[u8] = include_bytes!("../../../data/geo-whois-asn-country.mmdb");
+
+/// What an operator gives to say where addresses are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sources {
+    /// Databases in the MaxMind format.
+    pub databases: Vec<PathBuf>,
+    /// Files of lines `CIDR ASN`.
+    pub prefixes: Vec<PathBuf>,
+    /// What the operator knows better.
+    pub overrides: Vec<GeoOverride>,
+}
+
+impl From<&Config> for Sources {
+    fn from(config: &Config) -> Self {
+        Self {
+            databases: config.geoip.clone(),
+            prefixes: config.asn_prefixes.clone(),
+            overrides: config.geoip_overrides.clone(),
+        }
+    }
+}
 
 /// One or more geographic databases, asked in turn.
 ///
@@ -27,6 +50,8 @@ static BUILTIN: &[u8] = include_bytes!("../../../data/geo-whois-asn-country.mmdb
 /// ```
 #[derive(Debug)]
 pub struct Geo {
+    /// Nothing if there are none: then they cost nothing.
+    overrides: Option<Overrides>,
     databases: Vec<Arc<Table>>,
 }
 
@@ -45,25 +70,47 @@ impl Geo {
             }
         };
         Ok(Self {
+            overrides: None,
             databases: vec![table],
         })
     }
 
-    /// Opens databases of the operator's choice.
+    /// Opens what the operator gives.
     ///
-    /// Each contributes the fields it has, the first file that knows a field winning. The built-in
-    /// database comes last, so that giving only an ASN database does not lose the countries.
-    pub fn open(paths: &[PathBuf]) -> Result<Self, Error> {
+    /// Each contributes the fields it has, the first that knows a field winning: overrides, databases in
+    /// their order, files of prefixes. The built-in database comes last, so that giving only an ASN
+    /// database does not lose the countries.
+    pub fn open(sources: &Sources) -> Result<Self, Error> {
         let mut databases = Vec::new();
-        for path in paths {
-            let malformed = |source| Error::Malformed {
-                path: path.clone(),
-                source,
-            };
-            databases.push(Arc::new(Table::new(&read(path)?).map_err(malformed)?));
+        for path in &sources.databases {
+            databases.push(database(&read(path)?, path)?);
+        }
+        for path in &sources.prefixes {
+            databases.push(prefixes(&read(path)?, path)?);
         }
         databases.extend(Self::builtin()?.databases);
-        Ok(Self { databases })
+        Ok(Self {
+            overrides: Overrides::new(&sources.overrides),
+            databases,
+        })
+    }
+
+    /// What a database, a file of prefixes and overrides say, the files having been read.
+    pub fn from_bytes(
+        database: Option<&[u8]>,
+        prefixes: &[u8],
+        overrides: &[GeoOverride],
+    ) -> Result<Self, Error> {
+        let path = Path::new("(bytes)");
+        let mut databases = Vec::new();
+        if let Some(bytes) = database {
+            databases.push(self::database(bytes, path)?);
+        }
+        databases.push(self::prefixes(prefixes, path)?);
+        Ok(Self {
+            overrides: Overrides::new(overrides),
+            databases,
+        })
     }
 
     /// Where an address is, as far as the databases know.
@@ -72,7 +119,10 @@ impl Geo {
     /// passed over.
     pub fn locate(&self, address: IpAddr) -> Place {
         let address = address.to_canonical();
-        let mut place = Place::default();
+        let mut place = match &self.overrides {
+            None => Place::default(),
+            Some(overrides) => overrides.find(address),
+        };
         let mut continent = None;
         for database in &self.databases {
             let Some(found) = database.find(address) else {
@@ -87,6 +137,22 @@ impl Geo {
         place.continent = place.country.and_then(CountryCode::continent).or(continent);
         place
     }
+}
+
+fn database(bytes: &[u8], path: &Path) -> Result<Arc<Table>, Error> {
+    let malformed = |source| Error::Malformed {
+        path: path.to_owned(),
+        source,
+    };
+    Ok(Arc::new(Table::new(bytes).map_err(malformed)?))
+}
+
+fn prefixes(bytes: &[u8], path: &Path) -> Result<Arc<Table>, Error> {
+    let prefixes = |source| Error::Prefixes {
+        path: path.to_owned(),
+        source,
+    };
+    Ok(Arc::new(prefixes::table(bytes).map_err(prefixes)?))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -107,87 +173,19 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The fields of all shapes in use: MaxMind and DB-IP nest them, ip-location-db has them flat.
-#[derive(Debug, Deserialize)]
-pub(super) struct Record<'a> {
-    #[serde(borrow)]
-    country: Option<Country<'a>>,
-    #[serde(borrow)]
-    registered_country: Option<Country<'a>>,
-    #[serde(borrow)]
-    continent: Option<ContinentCode<'a>>,
-    location: Option<Location>,
-    autonomous_system_number: Option<u32>,
-    country_code: Option<&'a str>,
-    latitude: Option<f64>,
-    longitude: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Country<'a> {
-    iso_code: Option<&'a str>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ContinentCode<'a> {
-    code: Option<&'a str>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Location {
-    latitude: Option<f64>,
-    longitude: Option<f64>,
-}
-
-impl Record<'_> {
-    /// All it says, with the continent as it stands there.
-    pub(super) fn place(&self) -> Place {
-        Place {
-            country: self.country(),
-            continent: self.continent(),
-            asn: self.asn(),
-            coordinates: self.coordinates(),
-        }
-    }
-
-    fn country(&self) -> Option<CountryCode> {
-        let code = |country: &Option<Country<'_>>| country.as_ref()?.iso_code?.parse().ok();
-        code(&self.country)
-            .or_else(|| self.country_code?.parse().ok())
-            .or_else(|| code(&self.registered_country))
-    }
-
-    fn continent(&self) -> Option<Continent> {
-        self.continent.as_ref()?.code?.parse().ok()
-    }
-
-    fn asn(&self) -> Option<Asn> {
-        self.autonomous_system_number.map(Asn)
-    }
-
-    fn coordinates(&self) -> Option<Coordinates> {
-        let nested = self
-            .location
-            .as_ref()
-            .and_then(|place| Some((place.latitude?, place.longitude?)));
-        let (latitude, longitude) = nested.or_else(|| Some((self.latitude?, self.longitude?)))?;
-        Coordinates::new(latitude, longitude)
-    }
-}
-
 /// Why a geographic database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("cannot read the geographic database {}", .path.display())]
+    #[error("cannot read the geographic file {}", .path.display())]
     Read {
         /// Which file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is larger than any such database.
-    #[error("the geographic database {} has more than {MAX_BYTES} bytes", .path.display())]
+    /// The file is larger than any such file.
+    #[error("the geographic file {} has more than {MAX_BYTES} bytes", .path.display())]
     TooLarge {
         /// Which file.
         path: PathBuf,
@@ -200,6 +198,14 @@ pub enum Error {
         /// What is wrong with it.
         source: MaxMindDbError,
     },
+    /// The file is not one of prefixes.
+    #[error("{} is not a file of lines `CIDR ASN`", .path.display())]
+    Prefixes {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: prefixes::Error,
+    },
 }
 
 #[cfg(test)]
@@ -207,75 +213,16 @@ mod tests {
     use maxminddb::Reader;
     use proptest::prelude::*;
 
+    use super::super::encoded::{Value, database};
+    use super::super::record::Record;
+    use super::super::{Asn, Continent, Coordinates};
     use super::*;
 
-    /// Encodes the parts of the MaxMind format that a test needs.
-    enum Value<'a> {
-        Text(&'a str),
-        Double(f64),
-        Short(u16),
-        Number(u32),
-        Long(u64),
-        Map(Vec<(&'a str, Value<'a>)>),
-        EmptyList,
-    }
-
-    impl Value<'_> {
-        fn encode(&self, out: &mut Vec<u8>) {
-            match self {
-                Self::Text(text) => {
-                    out.push(2 << 5 | u8::try_from(text.len()).unwrap());
-                    out.extend(text.as_bytes());
-                }
-                Self::Double(value) => {
-                    out.push(3 << 5 | 8);
-                    out.extend(value.to_be_bytes());
-                }
-                Self::Short(value) => {
-                    out.push(5 << 5 | 2);
-                    out.extend(value.to_be_bytes());
-                }
-                Self::Long(value) => {
-                    // An extended type: its number less 7 stands in a second byte.
-                    out.extend([8, 9 - 7]);
-                    out.extend(value.to_be_bytes());
-                }
-                Self::Number(value) => {
-                    out.push(6 << 5 | 4);
-                    out.extend(value.to_be_bytes());
-                }
-                Self::EmptyList => out.extend([0, 11 - 7]),
-                Self::Map(entries) => {
-                    out.push(7 << 5 | u8::try_from(entries.len()).unwrap());
-                    for (key, value) in entries {
-                        Value::Text(key).encode(out);
-                        value.encode(out);
-                    }
-                }
-            }
+    fn databases(databases: Vec<PathBuf>) -> Sources {
+        Sources {
+            databases,
+            ..Sources::default()
         }
-    }
-
-    /// A database that says the same of every address.
-    fn database(record: &Value<'_>) -> Vec<u8> {
-        // One node; both branches lead to the start of the data, which is node count + 16.
-        let mut bytes = vec![0, 0, 17, 0, 0, 17];
-        bytes.extend([0; 16]);
-        record.encode(&mut bytes);
-        bytes.extend(b"\xab\xcd\xefMaxMind.com");
-        Value::Map(vec![
-            ("node_count", Value::Number(1)),
-            ("record_size", Value::Short(24)),
-            ("ip_version", Value::Short(6)),
-            ("description", Value::Map(Vec::new())),
-            ("languages", Value::EmptyList),
-            ("database_type", Value::Text("Test")),
-            ("binary_format_major_version", Value::Short(2)),
-            ("binary_format_minor_version", Value::Short(0)),
-            ("build_epoch", Value::Long(1)),
-        ])
-        .encode(&mut bytes);
-        bytes
     }
 
     fn geo(files: &[Vec<u8>]) -> Geo {
@@ -285,7 +232,7 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             path
         };
-        Geo::open(&files.iter().enumerate().map(write).collect::<Vec<_>>()).unwrap()
+        Geo::open(&databases(files.iter().enumerate().map(write).collect())).unwrap()
     }
 
     fn city() -> Value<'static> {
@@ -348,6 +295,7 @@ mod tests {
         let bytes =
             candidate.map_or_else(|| BUILTIN.to_vec(), |path| read(Path::new(&path)).unwrap());
         let geo = Geo {
+            overrides: None,
             databases: vec![Arc::new(Table::new(&bytes).unwrap())],
         };
         for (address, country) in [
@@ -370,11 +318,56 @@ mod tests {
         let whole = database(&city());
         for bytes in [&b""[..], b"PK\x03\x04", &whole[..whole.len() / 2]] {
             std::fs::write(&path, bytes).unwrap();
-            let error = Geo::open(std::slice::from_ref(&path)).unwrap_err();
+            let error = Geo::open(&databases(vec![path.clone()])).unwrap_err();
             assert!(error.to_string().contains("x.mmdb"), "{error}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(Geo::open(&[path]), Err(Error::Read { .. })));
+        let gone = Geo::open(&databases(vec![path]));
+        assert!(matches!(gone, Err(Error::Read { .. })));
+    }
+
+    #[test]
+    fn overrides_come_first_and_prefixes_after_the_databases() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let asn = Value::Map(vec![("autonomous_system_number", Value::Number(64496))]);
+        let override_of = |netblock: &str, asn| GeoOverride {
+            netblock: netblock.parse().unwrap(),
+            country: "PT".parse().ok(),
+            coordinates: None,
+            asn,
+        };
+        let mut sources = Sources {
+            databases: Vec::new(),
+            prefixes: vec![
+                path("one", b"193.0.0.0/16 1\n"),
+                path("two", b"0.0.0.0/0 2\n"),
+            ],
+            overrides: vec![override_of("193.0.6.0/24", Some(Asn(3)))],
+        };
+        let located = |sources: &Sources, address: &str| {
+            let place = Geo::open(sources).unwrap().locate(address.parse().unwrap());
+            let country = place.country.map(|country| country.to_string());
+            (country.unwrap_or_default(), place.continent, place.asn)
+        };
+        let europe = Some(Continent::Europe);
+        for (address, country, asn) in [
+            ("193.0.6.139", "PT", 3),
+            ("::ffff:193.0.6.139", "PT", 3),
+            ("193.0.7.1", "NL", 1),
+            ("130.149.4.20", "DE", 2),
+        ] {
+            let expected = (country.to_owned(), europe, Some(Asn(asn)));
+            assert_eq!(located(&sources, address), expected, "{address}");
+        }
+        sources.databases = vec![path("asn", &database(&asn))];
+        sources.overrides = vec![override_of("193.0.6.0/24", None)];
+        let expected = ("PT".to_owned(), europe, Some(Asn(64496)));
+        assert_eq!(located(&sources, "193.0.6.139"), expected);
     }
 
     proptest! {
@@ -387,7 +380,7 @@ mod tests {
                 bytes.truncate(cut % end);
             }
             if let Ok(table) = Table::new(&bytes) {
-                let geo = Geo { databases: vec![Arc::new(table)] };
+                let geo = Geo { overrides: None, databases: vec![Arc::new(table)] };
                 geo.locate(IpAddr::from(address));
                 geo.locate(IpAddr::from([address[0], 1, 2, 3]));
             }

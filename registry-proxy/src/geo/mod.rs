@@ -1,6 +1,7 @@
 //! Where an address is: country, continent, network operator and, with a city database, coordinates.
 //!
-//! [`Geo`] reads MaxMind, DB-IP and ip-location-db files; a country database is compiled in, so a front
+//! [`Geo`] reads MaxMind, DB-IP and ip-location-db files, tables of announced prefixes, and what an operator
+//! knows better; a country database is compiled in, so a front
 //! end without any configuration already sends a client to a mirror in its own country. Everything
 //! is in memory: a file replaced under a running server changes nothing until it is opened again.
 
@@ -10,6 +11,11 @@ pub mod coordinates;
 pub mod countries;
 pub mod country;
 pub mod database;
+#[cfg(test)]
+mod encoded;
+mod overrides;
+pub mod prefixes;
+mod record;
 mod table;
 
 pub use asn::Asn;
@@ -17,7 +23,7 @@ pub use continent::Continent;
 pub use coordinates::Coordinates;
 pub use countries::Countries;
 pub use country::CountryCode;
-pub use database::{Error, Geo};
+pub use database::{Error, Geo, Sources};
 
 /// What is known about where an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

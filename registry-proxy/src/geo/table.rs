@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use maxminddb::{MaxMindDbError, Reader};
 
 use super::Place;
-use super::database::Record;
+use super::record::Record;
 
 /// One database.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Table {
 }
 
 /// A run without a record.
-const NOWHERE: u32 = u32::MAX;
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Set in a run of IPv6 addresses that hold an IPv4 address after so many bits as the rest says: a file
 /// enters 6to4, Teredo and the like by pointing at its tree of IPv4 addresses once more.
@@ -63,6 +63,12 @@ impl Table {
         };
         let places = walk.places;
         Ok(Self { places, v4, v6 })
+    }
+
+    /// What runs of addresses say; each has the number of its place.
+    pub(super) fn of_runs(places: Vec<Place>, v4: Vec<(u32, u32)>, v6: Vec<(u128, u32)>) -> Self {
+        let (v4, v6) = (Runs::new(v4), Runs::new(v6));
+        Self { places, v4, v6 }
     }
 
     /// What the database says of an address, which must not be a mapped one.

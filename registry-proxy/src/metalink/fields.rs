@@ -116,7 +116,6 @@ mod tests {
     use oci_mirror::tree::TreePath;
 
     use super::*;
-    use crate::presence::HostPosition;
 
     fn source(base: String) -> Source {
         Source {
@@ -124,7 +123,6 @@ mod tests {
             geo: "; geo=de".into(),
             country: "DE".parse().ok(),
             private: false,
-            server: HostPosition(0),
         }
     }
 

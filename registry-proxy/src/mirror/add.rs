@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::fields::Fields;
 use crate::config::Config;
-use crate::geo::{CountryCode, Geo};
+use crate::geo::{CountryCode, Geo, Sources};
 use crate::network::address::is_public;
 use crate::network::{BaseUrl, HostName, Kind, NewHost, Visibility};
 
@@ -64,8 +64,8 @@ async fn locate(urls: &[BaseUrl], config: &Config) -> anyhow::Result<Option<Coun
     if addresses.is_empty() {
         return Ok(None);
     }
-    let paths = config.geoip.clone();
-    let geo = tokio::task::spawn_blocking(move || Geo::open(&paths)).await??;
+    let sources = Sources::from(config);
+    let geo = tokio::task::spawn_blocking(move || Geo::open(&sources)).await??;
     Ok(addresses
         .into_iter()
         .find_map(|address| geo.locate(address).country))

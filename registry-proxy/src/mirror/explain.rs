@@ -6,13 +6,15 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use oci_mirror::digest::Digest;
 use oci_mirror::reference::RepoName;
-use oci_mirror::tree::{Catalog, Tree};
+use oci_mirror::tree::{Catalog, Tree, TreePath};
+use serde::Serialize;
 
 use super::output::table;
 use crate::config::Config;
 use crate::db::Database;
-use crate::geo::{Countries, Geo};
+use crate::geo::{CountryCode, Geo, Sources};
 use crate::presence::HostSet;
+use crate::select::told::{About, Asker, Told};
 use crate::select::{Client, Network, Policy, Wanted};
 use crate::snapshot::MAX_MIRRORS;
 
@@ -28,20 +30,34 @@ pub struct Arguments {
     /// The repository it is part of
     #[arg(long, value_name = "NAME")]
     repository: Option<RepoName>,
+    /// Countries whose mirrors it asks for, as by `?country=CC,CC`
+    #[arg(long, value_name = "CC", value_delimiter = ',')]
+    country: Vec<CountryCode>,
 }
 
-/// One line per mirror, those the client would be sent to first.
+/// The same as `?mirrorlist` says, and private mirrors as well.
+#[derive(Debug, Serialize)]
+struct Explained<'a> {
+    repository: Option<&'a RepoName>,
+    digest: Option<Digest>,
+    size: Option<u64>,
+    client: Asker,
+    #[serde(flatten)]
+    told: Told,
+}
+
+/// All mirrors, those the client would be sent to first: one a line, or as JSON.
 pub(super) fn text(
     arguments: &Arguments,
-    _as_json: bool,
+    as_json: bool,
     database: &Database,
     config: &Config,
 ) -> Result<String> {
-    let geo = Geo::open(&config.geoip)?;
+    let geo = Geo::open(&Sources::from(config))?;
     let client = Client {
         address: arguments.client,
         place: geo.locate(arguments.client),
-        wanted: Countries::default(),
+        wanted: arguments.country.iter().copied().collect(),
     };
     let hosts = database.hosts()?;
     let (verified, size) = match &arguments.blob {
@@ -67,45 +83,49 @@ pub(super) fn text(
     };
     let explained = network.explain(&client, &wanted, policy);
 
-    let unknown = || "unknown".to_owned();
-    let mut text = format!(
-        "client {}: country {}, {}\n",
-        client.address,
-        client
-            .place
-            .country
-            .map_or_else(unknown, |country| country.to_string()),
-        client
-            .place
-            .asn
-            .map_or_else(|| "AS unknown".to_owned(), |asn| asn.to_string()),
-    );
-    let mut rows = vec![
-        ["RANK", "NAME", "TIER", "WEIGHT", "KM", "WHY NOT"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    for entry in explained {
-        let dash = || "-".to_owned();
-        let (rank, tier, reason) = match &entry.taken {
-            Ok(taken) => (
-                taken.rank.to_string(),
-                taken.tier.to_string(),
-                String::new(),
-            ),
-            Err(reason) => (dash(), dash(), reason.to_string()),
-        };
-        rows.push(vec![
-            rank,
-            network.host(entry.host).name.to_string(),
-            tier,
-            format!("{:.0}", entry.weight),
-            entry
-                .distance_km
-                .map_or_else(dash, |distance| format!("{distance:.0}")),
-            reason,
-        ]);
+    let path = arguments.blob.map(TreePath::Blob);
+    let explained = Explained {
+        repository: arguments.repository.as_ref(),
+        digest: arguments.blob,
+        size,
+        client: Asker::of(&client),
+        told: Told::new(&network, explained, path.as_ref()),
+    };
+    if as_json {
+        let json = serde_json::to_string_pretty(&explained)?;
+        return Ok(format!("{json}\n"));
     }
-    text.push_str(&table(&rows));
-    Ok(text)
+    Ok(explained.text())
+}
+
+impl Explained<'_> {
+    fn text(&self) -> String {
+        let unknown = |what: &str| format!("{what} unknown");
+        let Asker { country, asn, .. } = &self.client;
+        let mut text = format!(
+            "client {}: {}, {}\n",
+            self.client
+                .address
+                .map_or_else(|| "unknown".to_owned(), |address| address.to_string()),
+            country.map_or_else(|| unknown("country"), |code| format!("country {code}")),
+            asn.map_or_else(|| unknown("AS"), |asn| asn.to_string()),
+        );
+        let mut rows = vec![
+            ["RANK", "NAME", "TIER", "WEIGHT", "KM", "WHY NOT"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        let row = |rank: String, about: &About, why: &str| {
+            let name = about.name.clone();
+            let weight = format!("{:.0}", about.weight);
+            let km = about.kilometres();
+            vec![rank, name, about.tier(), weight, km, why.to_owned()]
+        };
+        let listed = self.told.mirrors.iter();
+        rows.extend(listed.map(|it| row(it.rank.to_string(), &it.about, "")));
+        let left_out = self.told.left_out.iter();
+        rows.extend(left_out.map(|it| row("-".to_owned(), &it.about, &it.why)));
+        text.push_str(&table(&rows));
+        text
+    }
 }

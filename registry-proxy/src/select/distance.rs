@@ -10,6 +10,20 @@ pub(super) const BANDS_KM: [f64; 5] = [500.0, 1000.0, 2000.0, 4000.0, 8000.0];
 /// One more band than there are borders.
 pub(super) const BANDS: usize = BANDS_KM.len() + 1;
 
+/// The band of what is at no place: servers near the client come before it, and those far away after.
+const EVERYWHERE: usize = 2;
+
+/// Where a host is, as far as distance goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Spot {
+    /// At one place.
+    At(Direction),
+    /// At one place that nobody has told.
+    Unknown,
+    /// Near everybody, and at no place.
+    Everywhere,
+}
+
 static COSINES: LazyLock<[f64; BANDS_KM.len()]> =
     LazyLock::new(|| BANDS_KM.map(Direction::cosine_of));
 
@@ -17,11 +31,12 @@ static COSINES: LazyLock<[f64; BANDS_KM.len()]> =
 ///
 /// A host of unknown position is taken to be far away; a client of unknown position has all hosts in
 /// one band.
-pub(super) fn band(client: Option<Direction>, host: Option<Direction>) -> usize {
+pub(super) fn band(client: Option<Direction>, host: Spot) -> usize {
     match (client, host) {
         (None, _) => 0,
-        (Some(_), None) => BANDS - 1,
-        (Some(client), Some(host)) => {
+        (Some(_), Spot::Unknown) => BANDS - 1,
+        (Some(_), Spot::Everywhere) => EVERYWHERE,
+        (Some(client), Spot::At(host)) => {
             let cosine = client.cosine(host);
             COSINES
                 .iter()
@@ -38,7 +53,8 @@ mod tests {
 
     #[test]
     fn bands_are_entered_at_their_borders() {
-        let at = |degrees: f64| Some(Direction::from(Coordinates::new(0.0, degrees).unwrap()));
+        let at = |degrees: f64| Direction::from(Coordinates::new(0.0, degrees).unwrap());
+        let here = Some(at(0.0));
         // One degree of longitude at the equator is 111.2 km.
         for (degrees, expected) in [
             (0.0, 0),
@@ -50,9 +66,11 @@ mod tests {
             (72.1, 5),
             (180.0, 5),
         ] {
-            assert_eq!(band(at(0.0), at(degrees)), expected, "{degrees}");
+            assert_eq!(band(here, Spot::At(at(degrees))), expected, "{degrees}");
         }
-        assert_eq!(band(at(0.0), None), BANDS - 1);
-        assert_eq!(band(None, at(0.0)), 0);
+        assert_eq!(band(here, Spot::Unknown), BANDS - 1);
+        assert_eq!(band(None, Spot::At(at(0.0))), 0);
+        // What is near everybody is as far as 1000 to 2000 km.
+        assert_eq!(band(here, Spot::Everywhere), band(here, Spot::At(at(13.0))));
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use oci_mirror::reference::RepoName;
-
+use super::distance::Spot;
 use super::netblocks::Netblocks;
 use super::rank::HostKey;
+use super::servers::Servers;
 use super::source::Source;
 use crate::geo::coordinates::Direction;
 use crate::geo::{Asn, Continent, CountryCode};
-use crate::network::{Host, Inactive};
+use crate::network::{Host, Inactive, Kind};
 use crate::presence::{HostPosition, HostSet};
 
 /// The hosts of a network and the tables derived from them.
@@ -20,18 +20,22 @@ pub struct Network {
     pub(super) hosts: Vec<Host>,
     pub(super) standings: Vec<Result<(), Inactive>>,
     pub(super) ranked: Vec<Ranked>,
-    pub(super) directions: Vec<Option<Direction>>,
+    pub(super) spots: Vec<Spot>,
     sources: Vec<Source>,
+    pub(super) servers: Servers,
     /// Hosts that choose whom they serve by country.
     pub(super) choosy: HostSet,
-    /// Hosts that carry only some repositories.
+    /// Hosts that are not to be asked for every blob: some carry only some repositories, others have a
+    /// largest size.
     pub(super) restricted: HostSet,
     pub(super) netblocks: Netblocks,
     pub(super) asns: HashMap<Asn, Vec<HostPosition>>,
-    /// By the index of the country; public hosts only, as the two below.
+    /// By the index of the country; public servers only, as the two below.
     pub(super) countries: Vec<Vec<HostPosition>>,
     pub(super) continents: [Vec<HostPosition>; Continent::ALL.len()],
     pub(super) everywhere: Vec<HostPosition>,
+    /// What is near everybody; on no other list but those of networks.
+    pub(super) cdns: Vec<HostPosition>,
 }
 
 /// What ranking needs of a host, side by side in memory.
@@ -47,14 +51,14 @@ impl Network {
     /// Arranges `hosts`; the position of each is its [`HostPosition`].
     pub fn new(hosts: Vec<Host>) -> Self {
         let empty = || HostSet::new(hosts.len());
+        let standings: Vec<_> = hosts.iter().map(Host::standing).collect();
+        let sources: Vec<_> = hosts.iter().map(Source::from).collect();
         let mut network = Self {
-            standings: hosts.iter().map(Host::standing).collect(),
+            servers: Servers::of(&sources, &standings),
+            standings,
             ranked: hosts.iter().map(ranked).collect(),
-            directions: hosts
-                .iter()
-                .map(|host| host.coordinates.map(Direction::from))
-                .collect(),
-            sources: Source::of_all(&hosts),
+            spots: hosts.iter().map(spot).collect(),
+            sources,
             choosy: empty(),
             restricted: empty(),
             netblocks: Netblocks::default(),
@@ -62,6 +66,7 @@ impl Network {
             countries: vec![Vec::new(); CountryCode::COUNT],
             continents: std::array::from_fn(|_| Vec::new()),
             everywhere: Vec::new(),
+            cdns: Vec::new(),
             hosts: Vec::new(),
         };
         for (position, host) in (0..).map(HostPosition).zip(&hosts) {
@@ -78,7 +83,7 @@ impl Network {
         if !(host.allowed_countries.is_empty() && host.denied_countries.is_empty()) {
             self.choosy.insert(position);
         }
-        if !(host.repositories.is_empty() && host.excluded_repositories.is_empty()) {
+        if is_restricted(host) {
             self.restricted.insert(position);
         }
         for netblock in &host.netblocks {
@@ -91,6 +96,10 @@ impl Network {
             }
         }
         if host.is_private() {
+            return;
+        }
+        if host.kind == Kind::Cdn {
+            self.cdns.push(position);
             return;
         }
         self.everywhere.push(position);
@@ -121,15 +130,18 @@ impl Network {
     pub fn active(&self) -> usize {
         self.standings.iter().filter(|it| it.is_ok()).count()
     }
+}
 
-    /// Whether the host is meant to hold `repository`, or anything at all.
-    pub(super) fn carries(&self, position: HostPosition, repository: Option<&RepoName>) -> bool {
-        match repository {
-            Some(repository) if self.restricted.contains(position) => {
-                self.host(position).carries(repository)
-            }
-            _ => true,
-        }
+fn is_restricted(host: &Host) -> bool {
+    let carries_all = host.repositories.is_empty() && host.excluded_repositories.is_empty();
+    !carries_all || host.max_blob_size.is_some() || !host.failing_repositories.is_empty()
+}
+
+fn spot(host: &Host) -> Spot {
+    match (host.kind, host.coordinates) {
+        (Kind::Cdn, _) => Spot::Everywhere,
+        (Kind::Server, None) => Spot::Unknown,
+        (Kind::Server, Some(point)) => Spot::At(Direction::from(point)),
     }
 }
 

@@ -1,16 +1,20 @@
 //! The mirrors of a snapshot: read when the database has changed, and kept while it cannot be read.
 //!
-//! Building the presence of a million blobs at hundreds of hosts takes a second of a processor, so a
-//! change of the tree alone does not do it: the numbers of blobs stay, and what is new in the tree is at
-//! no mirror until a crawl has written to the database.
+//! Building the presence of a million blobs at hundreds of hosts takes seconds of a processor, and in a
+//! round of crawls the database changes all the time. A change of the tree alone therefore does not do it:
+//! the numbers of blobs stay, and what is new in the tree is at no mirror until a crawl has written to the
+//! database. After a crawl, only what the hosts hold that were crawled is read; a [`Reading`] says which
+//! these are. Whatever is not as it was left makes everything be read anew.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
 
 use super::Snapshot;
-use crate::db::{self, Database};
+use crate::db::{self, Database, Numbers, Revision};
+use crate::network::{Host, HostId};
 use crate::presence::{Builder, HostPosition, Presence};
 use crate::select::Network;
 
@@ -34,6 +38,14 @@ pub(super) struct Version {
     pub(super) data: i64,
 }
 
+/// What the presence of a snapshot was read from, to read only what changes.
+#[derive(Debug)]
+pub(super) struct Reading {
+    connection: u64,
+    numbers: Numbers,
+    revisions: HashMap<HostId, Revision>,
+}
+
 /// The mirrors and what they hold.
 #[derive(Debug)]
 pub(super) struct Mirrors {
@@ -41,12 +53,19 @@ pub(super) struct Mirrors {
     pub(super) presence: Arc<Presence>,
     /// What they were read from; `None` if that could not be.
     pub(super) version: Option<Version>,
+    /// What more is known of that.
+    pub(super) reading: Option<Reading>,
     /// Why it could not.
     pub(super) problem: Option<db::Error>,
 }
 
-/// What is served now, and the version of the database it was read from.
-pub(super) type Known<'a> = (&'a Snapshot, Option<Version>);
+/// What is served now, and what it was read from.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) version: Option<Version>,
+    pub(super) reading: Option<Reading>,
+}
 
 impl Mirrors {
     /// The mirrors that belong to `catalog`: as the database has them, else as they are known.
@@ -55,6 +74,7 @@ impl Mirrors {
         (source, version): (&Source, Option<Version>),
         known: Option<Known<'_>>,
     ) -> Self {
+        let snapshot = known.as_ref().map(|known| known.snapshot);
         let found = match source {
             Source::Absent => return Self::none(catalog),
             Source::Broken => Err(None),
@@ -65,9 +85,9 @@ impl Mirrors {
         found.unwrap_or_else(|problem| Self {
             version: None,
             problem,
-            ..known.map_or_else(
+            ..snapshot.map_or_else(
                 || Self::none(catalog),
-                |(known, _)| Self::kept(catalog, known),
+                |snapshot| Self::kept(catalog, snapshot),
             )
         })
     }
@@ -78,23 +98,49 @@ impl Mirrors {
         version: Option<Version>,
         known: Option<Known<'_>>,
     ) -> Result<Self, db::Error> {
-        if let Some((known, read)) = known
-            && read.is_some()
-            && read == version
-            && catalog.goes_on_from(&known.catalog)
-            && !database.has_met(catalog, known.catalog.blobs().len())?
-        {
-            return Ok(Self {
-                version,
-                ..Self::kept(catalog, known)
-            });
-        }
+        // What is known by other numbers is of no use.
+        let known = known.filter(|known| catalog.goes_on_from(&known.snapshot.catalog));
+        let known = match known {
+            Some(known)
+                if known.version.is_some()
+                    && known.version == version
+                    && !database.has_met(catalog, known.snapshot.catalog.blobs().len())? =>
+            {
+                return Ok(Self {
+                    version,
+                    reading: known.reading,
+                    ..Self::kept(catalog, known.snapshot)
+                });
+            }
+            known => known,
+        };
         let hosts = database.hosts()?;
-        let presence = database.presence(catalog, &hosts)?;
+        // Before what they are of: what is written in between is read once more the next time.
+        let revisions = database.revisions()?;
+        let current = known.and_then(|known| {
+            let reading = known.reading?;
+            (Some(reading.connection) == version.map(|it| it.connection))
+                .then_some((known.snapshot, reading))
+        });
+        let (presence, numbers) = match current {
+            Some((known, reading)) => {
+                updated(database, catalog, &hosts, &revisions, known, reading)?
+            }
+            None => {
+                let numbers = database.numbers(catalog)?;
+                let presence = database.presence_by(&numbers, catalog, &hosts)?;
+                (Arc::new(presence), numbers)
+            }
+        };
         Ok(Self {
             network: Arc::new(Network::new(hosts)),
-            presence: Arc::new(presence),
+            presence,
             version,
+            reading: version.map(|version| Reading {
+                connection: version.connection,
+                numbers,
+                revisions,
+            }),
             problem: None,
         })
     }
@@ -109,6 +155,7 @@ impl Mirrors {
             network: Arc::clone(&known.network),
             presence,
             version: None,
+            reading: None,
             problem: None,
         }
     }
@@ -118,9 +165,48 @@ impl Mirrors {
             network: Arc::new(Network::new(Vec::new())),
             presence: Arc::new(Presence::empty(catalog.blobs().len())),
             version: None,
+            reading: None,
             problem: None,
         }
     }
+}
+
+/// What is known, with what has changed since it was read.
+fn updated(
+    database: &Database,
+    catalog: &Catalog,
+    hosts: &[Host],
+    revisions: &HashMap<HostId, Revision>,
+    known: &Snapshot,
+    reading: Reading,
+) -> Result<(Arc<Presence>, Numbers), db::Error> {
+    let (numbers, has_met) = database.renewed(reading.numbers, catalog)?;
+    if has_met {
+        let presence = database.presence_by(&numbers, catalog, hosts)?;
+        return Ok((Arc::new(presence), numbers));
+    }
+    let is_still = |host: HostId| match (reading.revisions.get(&host), revisions.get(&host)) {
+        (Some(then), Some(now)) => then.is_still(*now),
+        (then, now) => then.is_none() && now.is_none(),
+    };
+    let mut changes = Vec::new();
+    for (position, host) in (0..).map(HostPosition).zip(hosts) {
+        if !is_still(host.id) {
+            changes.push((position, database.held_by(host.id, &numbers)?));
+        }
+    }
+    let mut presence = Arc::clone(&known.presence);
+    let ids = known.network.hosts().iter().map(|host| host.id);
+    if !hosts.iter().map(|host| host.id).eq(ids.clone()) {
+        let old: HashMap<HostId, HostPosition> = ids.zip((0..).map(HostPosition)).collect();
+        let old: Vec<_> = hosts.iter().map(|it| old.get(&it.id).copied()).collect();
+        presence = Arc::new(presence.rearranged(&old));
+    }
+    let blobs = catalog.blobs().len();
+    if !changes.is_empty() || blobs != known.catalog.blobs().len() {
+        presence = Arc::new(presence.updated(blobs, &changes));
+    }
+    Ok((presence, numbers))
 }
 
 /// What is known of the mirrors, by the numbers of another catalog.

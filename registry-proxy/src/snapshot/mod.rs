@@ -7,7 +7,7 @@
 mod mirrors;
 mod watcher;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use oci_mirror::tree::{Catalog, Tree};
 
 use crate::client_address::TrustedProxies;
 use crate::config::Config;
-use crate::geo::{self, Geo, Place};
+use crate::geo::{self, Geo, Place, Sources};
 use crate::metalink::Resource;
 use crate::metalink::pieces::PieceCache;
 use crate::observe::{Redirects, access};
 use crate::presence::{HostPosition, Presence};
 use crate::relay::Relay;
 use crate::remembered::Remembered;
-use crate::select::{Choice, Client, Network, Wanted};
+use crate::select::{self, Client, Explanation, Network, Wanted};
 use crate::v2::{self, Asker};
 
 pub use watcher::{Error, Reconfigure, Watcher};
@@ -79,7 +79,10 @@ pub struct Settings {
 impl Settings {
     /// What a configuration says, with the geographic databases opened.
     pub fn open(config: &Config) -> Result<Self, geo::Error> {
-        Ok(Self::of(config, Arc::new(Geo::open(&config.geoip)?)))
+        Ok(Self::of(
+            config,
+            Arc::new(Geo::open(&Sources::from(config))?),
+        ))
     }
 
     /// What a configuration says, with geographic databases that are open already.
@@ -150,7 +153,7 @@ impl Snapshot {
         resources
     }
 
-    /// The first `limit` of them by position, each server once.
+    /// The first `limit` of them by position.
     pub fn listed(
         &self,
         name: &RepoName,
@@ -158,52 +161,45 @@ impl Snapshot {
         asker: Asker,
         limit: usize,
     ) -> Vec<HostPosition> {
-        let verified = self.presence.of(blob);
-        if verified.is_empty() {
+        let wanted = self.wanted(name, blob);
+        if wanted.verified.is_empty() {
             return Vec::new();
         }
-        let client = asker.client;
-        let address = client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        let place = client.map_or_else(Place::default, |client| self.geo.locate(client));
-        let client = Client {
-            address,
-            place,
-            wanted: asker.countries,
-        };
-        let wanted = Wanted {
-            verified,
-            repository: Some(name),
-            size: Some(self.catalog.blob(blob).size),
-        };
-        let order = |limit| {
-            let policy = crate::select::Policy {
-                min_mirrors: self.policy.min_mirrors,
-                limit,
-            };
-            self.network.order(&client, &wanted, policy)
-        };
-        let first = order(limit);
-        let full = first.len() == limit;
-        let mut listed = self.servers(&first);
-        // Two entries may share a server, for networks of their own; it is one place to load from. Those
-        // that come up instead are among the next.
-        if full && listed.len() < limit && limit < MAX_MIRRORS {
-            listed = self.servers(&order(MAX_MIRRORS));
-            listed.truncate(limit);
-        }
-        listed
+        let order = self
+            .network
+            .order(&self.client(asker), &wanted, self.select_policy(limit));
+        order.into_iter().map(|choice| choice.host).collect()
     }
 
-    /// The first entry of each server in an order.
-    fn servers(&self, order: &[Choice]) -> Vec<HostPosition> {
-        let mut listed: Vec<HostPosition> = Vec::with_capacity(order.len());
-        for choice in order {
-            let server = self.network.source(choice.host).server;
-            let known = |known: &HostPosition| self.network.source(*known).server == server;
-            if !listed.iter().any(known) {
-                listed.push(choice.host);
-            }
+    /// Where each mirror stands in the list for `asker`, or why it does not.
+    pub fn explain(&self, name: &RepoName, blob: BlobId, asker: Asker) -> Vec<Explanation> {
+        let (client, wanted) = (self.client(asker), self.wanted(name, blob));
+        let policy = self.select_policy(MAX_MIRRORS);
+        self.network.explain(&client, &wanted, policy)
+    }
+
+    /// Whoever asks, with where that is.
+    pub fn client(&self, asker: Asker) -> Client {
+        let client = asker.client;
+        Client {
+            address: client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            place: client.map_or_else(Place::default, |client| self.geo.locate(client)),
+            wanted: asker.countries,
         }
-        listed
+    }
+
+    fn wanted<'a>(&'a self, name: &'a RepoName, blob: BlobId) -> Wanted<'a> {
+        Wanted {
+            verified: self.presence.of(blob),
+            repository: Some(name),
+            size: Some(self.catalog.blob(blob).size),
+        }
+    }
+
+    fn select_policy(&self, limit: usize) -> select::Policy {
+        select::Policy {
+            min_mirrors: self.policy.min_mirrors,
+            limit,
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use super::mirrors::{Mirrors, Source, Version};
+use super::mirrors::{Known, Mirrors, Reading, Source, Version};
 use super::{Settings, Snapshot};
 use crate::config::Config;
 use crate::db::{self, Database};
@@ -56,6 +56,8 @@ pub struct Watcher {
     failed: bool,
     /// The version of the database that the mirrors of the snapshot were read from.
     read: Option<Version>,
+    /// What more is known of what they were read from.
+    reading: Option<Reading>,
     /// Before when a change of the database alone is not taken up.
     rest: Instant,
     /// When every repository is looked at again.
@@ -102,6 +104,7 @@ struct Seen {
 struct Loaded {
     snapshot: Snapshot,
     read: Option<Version>,
+    reading: Option<Reading>,
     /// Why part of it is what was known before.
     problem: Option<Error>,
 }
@@ -126,6 +129,7 @@ impl Watcher {
             seen: None,
             failed: false,
             read: None,
+            reading: None,
             rest: now,
             thorough: now + THOROUGH,
             replaced: Vec::new(),
@@ -216,6 +220,7 @@ impl Watcher {
                     self.rest = Instant::now() + began.elapsed() * READING;
                 }
                 self.read = loaded.read;
+                self.reading = loaded.reading;
                 self.swap_in(loaded.snapshot, began);
                 loaded.problem
             }
@@ -264,9 +269,10 @@ impl Watcher {
         matches!(found, Ok(Ok(false)))
     }
 
-    async fn load(&mut self, version: Option<Version>) -> Result<Loaded, Error> {
+    async fn load(&mut self, found: Option<Version>) -> Result<Loaded, Error> {
         let (root, settings) = (self.tree.clone(), self.settings.clone());
-        let (previous, read) = (self.snapshot.load_full(), self.read);
+        let (previous, version) = (self.snapshot.load_full(), self.read);
+        let reading = self.reading.take();
         let source = std::mem::replace(&mut self.open.source, Source::Absent);
         let load = move || {
             let known = previous.as_deref();
@@ -279,8 +285,12 @@ impl Watcher {
                 }
                 (Err(error), None) => return (Err(error), source),
             };
-            let before = known.map(|known| (known, read));
-            let mirrors = Mirrors::of(&catalog, (&source, version), before);
+            let before = known.map(|snapshot| Known {
+                snapshot,
+                version,
+                reading,
+            });
+            let mirrors = Mirrors::of(&catalog, (&source, found), before);
             let counted = known.map(|known| (&*known.network, &known.redirects));
             let pieces = known
                 .filter(|known| Arc::ptr_eq(&known.catalog, &catalog))
@@ -293,6 +303,7 @@ impl Watcher {
             let loaded = Loaded {
                 problem: torn.or(mirrors.problem.map(Error::Database)),
                 read: mirrors.version,
+                reading: mirrors.reading,
                 snapshot: Snapshot {
                     redirects: Redirects::following(&mirrors.network, counted),
                     loaded: kept.unwrap_or_else(Timestamp::now),

@@ -46,8 +46,22 @@ impl<'a> Request<'a> {
     pub fn asker(&self) -> Asker {
         Asker {
             client: self.client,
-            countries: Countries::default(),
+            countries: self.countries(),
         }
+    }
+
+    /// The countries of `?country=CC,CC`; what is no country is passed over.
+    fn countries(&self) -> Countries {
+        // Most requests have no query, and containerd's has another parameter.
+        let query = self.uri.query().filter(|query| query.contains("country="));
+        let mut countries = Countries::default();
+        for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if key == "country" {
+                let named = value.split(',').filter_map(|code| code.trim().parse().ok());
+                countries = countries.iter().chain(named).collect();
+            }
+        }
+        countries
     }
 
     /// The path with percent-encoding undone: some clients write `sha256%3A…`.
@@ -118,6 +132,44 @@ fn decode(path: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_four_countries_count_and_nonsense_does_not() {
+        for (query, expected) in [
+            ("", &[][..]),
+            ("?ns=docker.io", &[]),
+            ("?country=", &[]),
+            ("?country=DE", &["DE"]),
+            ("?metalink&country=de,%20fr", &["DE", "FR"]),
+            ("?country=DE%2CFR&country=PT", &["DE", "FR", "PT"]),
+            ("?country=Germany,,D%C3%A9,ES,es", &["ES"]),
+            ("?mycountry=DE", &[]),
+            ("?country=A1,IT,FR,ES,PT,DE", &["IT", "FR", "ES", "PT"]),
+        ] {
+            let uri: Uri = format!("/v2/{query}").parse().unwrap();
+            let public = PublicUrl::of(
+                &uri,
+                &HeaderMap::new(),
+                crate::base_url::Forwarding::Untrusted,
+                crate::base_url::Scheme::Http,
+                &"registry.example".parse().unwrap(),
+            );
+            let request = Request {
+                method: &Method::GET,
+                uri: &uri,
+                headers: &HeaderMap::new(),
+                client: None,
+                public: &public,
+            };
+            let found: Vec<String> = request
+                .asker()
+                .countries
+                .iter()
+                .map(|country| country.to_string())
+                .collect();
+            assert_eq!(found, expected, "{query}");
+        }
+    }
 
     #[test]
     fn decodes_once_and_refuses_nonsense() {

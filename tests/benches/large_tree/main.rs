@@ -12,10 +12,14 @@ mod mirrors;
 mod process;
 mod synthetic;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oci_mirror::digest::Digest;
 use oci_mirror::tree::{Catalog, Tree};
+use registry_proxy::config::Config;
+use registry_proxy::snapshot::{Snapshot, Watcher};
 use synthetic::{Maker, Shape};
 
 fn main() -> anyhow::Result<()> {
@@ -71,6 +75,54 @@ fn main() -> anyhow::Result<()> {
     building.tell("read the presence");
     let more = process::resident()?.saturating_sub(before) >> 20;
     println!("{} sets of hosts, {more} MB more", presence.classes());
+    drop((presence, database, hosts));
+    take_up(&root, &path)
+}
+
+/// What a running front end pays for the crawl of one mirror.
+fn take_up(tree: &Path, database: &Path) -> anyhow::Result<()> {
+    let config = Config {
+        tree: tree.to_owned(),
+        database: database.to_owned(),
+        ..Config::default()
+    };
+    let snapshot = Arc::default();
+    let mut watcher = Watcher::open(&config, Arc::clone(&snapshot))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut look = || {
+        process::measure(|| {
+            runtime.block_on(watcher.once());
+            anyhow::Ok(())
+        })
+    };
+    look()?.1.tell("the first snapshot");
+    let presence = || {
+        let snapshot: Option<Arc<Snapshot>> = snapshot.load_full();
+        snapshot.map(|snapshot| Arc::clone(&snapshot.presence))
+    };
+    // The first change finds what was written without a number, and reads it once more.
+    for what in ["numbered by a crawl of all", "one mirror lost a blob"] {
+        let before = presence();
+        match what {
+            "one mirror lost a blob" => mirrors::lose(database, 1)?,
+            _ => mirrors::number(database)?,
+        }
+        loop {
+            let ((), looking) = look()?;
+            let is_new = match (&before, &presence()) {
+                (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
+                _ => false,
+            };
+            if is_new {
+                looking.tell(&format!("take up: {what}"));
+                break;
+            }
+            // A change is taken up when a few times as long has passed as the last one took.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
     Ok(())
 }
 

@@ -41,6 +41,29 @@ pub(crate) fn fill(path: &Path, hosts: u32, catalog: &Catalog) -> anyhow::Result
     Database::open_reader(path).context("cannot open the database again")
 }
 
+/// Numbers all that mirrors hold, as if each had been crawled.
+pub(crate) fn number(path: &Path) -> anyhow::Result<()> {
+    Connection::open(path)?.execute("UPDATE presence SET revision = host", ())?;
+    Ok(())
+}
+
+/// Records that a mirror has lost a blob.
+pub(crate) fn lose(path: &Path, host: u32) -> anyhow::Result<()> {
+    let connection = Connection::open(path)?;
+    let query = "SELECT verified FROM presence WHERE host = ?1";
+    let bytes: Vec<u8> = connection.query_row(query, [host], |row| row.get(0))?;
+    let mut verified = RoaringBitmap::deserialize_from(&bytes[..])?;
+    verified.remove_smallest(1);
+    let mut bytes = Vec::new();
+    verified.serialize_into(&mut bytes)?;
+    connection.execute(
+        "UPDATE presence SET verified = ?2, revision = (SELECT 1 + max(revision) FROM presence)
+         WHERE host = ?1",
+        params![host, bytes],
+    )?;
+    Ok(())
+}
+
 /// What a mirror holds, by the database's numbers, which begin with 1.
 fn holdings(number: u32, blobs: u32) -> RoaringBitmap {
     let mut all: RoaringBitmap = (1..=blobs).collect();

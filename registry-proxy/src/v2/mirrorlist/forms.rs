@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use http::header::ACCEPT;
 use oci_mirror::accept;
 
-use super::{Asker, LeftOut, Listed, MirrorList};
+use super::MirrorList;
+use crate::select::told::{About, Asker, LeftOut, Listed};
 use crate::v2::request::Request;
 
 /// How the list is written.
@@ -47,11 +48,12 @@ impl MirrorList {
             address,
             country,
             asn,
+            wanted: _,
         } = &self.client;
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "# {} of {}, {} bytes\n# for {}, country {}, {}\n# {}\n\
+            "# {} of {}, {} bytes\n# for {}, country {}, {}{}\n# {}\n\
              # rank\tname\ttier\tcountry\tweight\tkm\turl, or why not",
             self.digest,
             self.repository,
@@ -59,21 +61,11 @@ impl MirrorList {
             address.map_or_else(unknown, |it| it.to_string()),
             country.map_or_else(unknown, |it| it.to_string()),
             asn.map_or_else(|| "AS unknown".to_owned(), |it| it.to_string()),
+            self.asked(),
             self.treatment(),
         );
-        for Listed {
-            rank,
-            about,
-            url,
-            tier,
-        } in &self.mirrors
-        {
-            let (name, country, km) = (&about.name, about.country(), about.kilometres());
-            let _ = writeln!(
-                text,
-                "{rank}\t{name}\t{tier}\t{country}\t{:.0}\t{km}\t{url}",
-                about.weight
-            );
+        for Listed { rank, about, url } in &self.mirrors {
+            let _ = writeln!(text, "{rank}\t{}\t{url}", fields(about));
         }
         let _ = writeln!(
             text,
@@ -82,14 +74,9 @@ impl MirrorList {
             self.origin
         );
         for LeftOut { about, why, .. } in &self.left_out {
-            let (name, country, km) = (&about.name, about.country(), about.kilometres());
             let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
             let why = why.replace(breaks, " ");
-            let _ = writeln!(
-                text,
-                "-\t{name}\t-\t{country}\t{:.0}\t{km}\t{why}",
-                about.weight
-            );
+            let _ = writeln!(text, "-\t{}\t{why}", fields(about));
         }
         if self.private_mirrors > 0 {
             let _ = writeln!(text, "# {}", self.others());
@@ -106,6 +93,15 @@ impl MirrorList {
         }
     }
 
+    /// Of which countries mirrors are asked for.
+    pub(super) fn asked(&self) -> String {
+        let named: Vec<String> = self.client.wanted.iter().map(|it| it.to_string()).collect();
+        match &*named {
+            [] => String::new(),
+            named => format!(", who asks for mirrors in {}", named.join(", ")),
+        }
+    }
+
     pub(super) fn others(&self) -> String {
         format!(
             "private mirrors that are not for this client: {}",
@@ -114,19 +110,34 @@ impl MirrorList {
     }
 }
 
+/// What is said of every mirror.
+fn fields(about: &About) -> String {
+    let (tier, country, km) = (about.tier(), about.country(), about.kilometres());
+    format!(
+        "{}\t{tier}\t{country}\t{:.0}\t{km}",
+        about.name, about.weight
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use askama::Template as _;
 
-    use super::super::About;
     use super::*;
-    use crate::geo::Asn;
+    use crate::geo::{Asn, Countries, CountryCode};
     use crate::network::Inactive;
     use crate::select::{Reason, Tier};
 
-    fn about(name: &str, country: &str, weight: f64, distance_km: Option<f64>) -> About {
+    fn about(
+        name: &str,
+        tier: Tier,
+        country: &str,
+        weight: f64,
+        distance_km: Option<f64>,
+    ) -> About {
         About {
             name: name.to_owned(),
+            tier: Some(tier),
             country: country.parse().ok(),
             weight,
             distance_km,
@@ -143,26 +154,28 @@ mod tests {
                 address: "192.0.2.7".parse().ok(),
                 country: "DE".parse().ok(),
                 asn: Some(Asn(64500)),
+                wanted: ["DE", "FR"]
+                    .iter()
+                    .filter_map(|code| code.parse::<CountryCode>().ok())
+                    .collect::<Countries>(),
             },
             redirected: true,
             mirrors: vec![
                 Listed {
                     rank: 1,
-                    about: about("heidelberg", "DE", 1000.0, Some(77.0)),
+                    about: about("heidelberg", Tier::Country, "DE", 1000.0, Some(77.0)),
                     url: "https://m1.example/a&b'c/blobs/x".to_owned(),
-                    tier: Tier::Country,
                 },
                 Listed {
                     rank: 2,
-                    about: about("anywhere", "", 100.0, None),
+                    about: about("anywhere", Tier::Elsewhere, "", 100.0, None),
                     url: "http://m2.example/blobs/x".to_owned(),
-                    tier: Tier::Elsewhere,
                 },
             ],
             origin: "https://registry.example/tree/blobs/x".to_owned(),
             left_out: vec![
                 LeftOut {
-                    about: about("unseen", "FR", 100.0, None),
+                    about: about("unseen", Tier::Continent, "FR", 100.0, None),
                     why: Reason::Unverified.to_string(),
                     reason: Reason::Unverified,
                 },
@@ -173,11 +186,13 @@ mod tests {
     }
 
     fn hostile() -> LeftOut {
-        let reason = Reason::Inactive(Inactive::DisabledByAdmin {
-            reason: "</td><script>alert(1)</script>\r\n1\tevil\t\"&quot;'\u{2028}".to_owned(),
-        });
+        let reason = Reason::Inactive {
+            inactive: Inactive::DisabledByAdmin {
+                reason: "</td><script>alert(1)</script>\r\n1\tevil\t\"&quot;'\u{2028}".to_owned(),
+            },
+        };
         LeftOut {
-            about: about("hostile", "", 0.0, Some(12.0)),
+            about: about("hostile", Tier::Elsewhere, "", 0.0, Some(12.0)),
             why: reason.to_string(),
             reason,
         }

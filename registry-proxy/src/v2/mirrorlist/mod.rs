@@ -7,8 +7,6 @@
 
 mod forms;
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use askama::Template;
 use http::Response;
 use http::header::{
@@ -22,11 +20,9 @@ use serde::Serialize;
 use self::forms::Form;
 use super::error::Error;
 use super::request::Request;
-use crate::geo::{Asn, CountryCode, Place};
 use crate::metalink::Subject;
-use crate::network::Host;
-use crate::select::{Client, Explanation, Policy, Reason, Tier, Wanted};
-use crate::snapshot::{MAX_MIRRORS, Snapshot};
+use crate::select::told::{Asker, LeftOut, Listed, Told};
+use crate::snapshot::Snapshot;
 
 /// Whether a request is for the list and not for the content.
 pub fn is_asked_for(request: &Request<'_>) -> bool {
@@ -83,81 +79,16 @@ struct MirrorList {
     private_mirrors: usize,
 }
 
-/// Who asks, as the one who asks is told.
-#[derive(Debug, Serialize)]
-struct Asker {
-    address: Option<IpAddr>,
-    country: Option<CountryCode>,
-    asn: Option<Asn>,
-}
-
-/// A mirror the client is sent to.
-#[derive(Debug, Serialize)]
-struct Listed {
-    rank: usize,
-    #[serde(flatten)]
-    about: About,
-    url: String,
-    tier: Tier,
-}
-
-/// A mirror the client is not sent to.
-#[derive(Debug, Serialize)]
-struct LeftOut {
-    #[serde(flatten)]
-    about: About,
-    /// The reason in words.
-    why: String,
-    #[serde(flatten)]
-    reason: Reason,
-}
-
-/// What is said of every mirror.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct About {
-    name: String,
-    country: Option<CountryCode>,
-    weight: f64,
-    /// Whole kilometres.
-    distance_km: Option<f64>,
-}
-
 impl MirrorList {
     fn new(subject: &Subject<'_>, request: &Request<'_>, snapshot: &Snapshot) -> Self {
-        let place = request
-            .client
-            .map_or_else(Place::default, |address| snapshot.geo.locate(address));
-        let client = Client {
-            address: request.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            place,
-            wanted: request.asker().countries,
-        };
-        let policy = Policy {
-            min_mirrors: snapshot.policy.min_mirrors,
-            limit: MAX_MIRRORS,
-        };
+        let asker = request.asker();
+        let client = snapshot.client(asker);
+        let mut explained = snapshot.explain(subject.name, subject.id, asker);
+        let total = explained.len();
+        explained.retain(|it| it.tier.is_some());
+        let private_mirrors = total - explained.len();
         let path = TreePath::Blob(subject.blob.digest);
-        let wanted = Wanted {
-            verified: snapshot.presence.of(subject.id),
-            repository: Some(subject.name),
-            size: Some(subject.blob.size),
-        };
-        let explained = snapshot.network.explain(&client, &wanted, policy);
-        let (mut mirrors, mut left_out, mut private_mirrors) = (Vec::new(), Vec::new(), 0);
-        for explanation in explained {
-            let host = snapshot.network.host(explanation.host);
-            let is_foreign =
-                host.is_private() && snapshot.network.tier(explanation.host, &client).is_none();
-            if is_foreign {
-                private_mirrors += 1;
-                continue;
-            }
-            match Listed::new(host, &explanation, &path) {
-                Ok(listed) => mirrors.push(listed),
-                Err(reason) => left_out.push(LeftOut::new(host, &explanation, reason)),
-            }
-        }
+        let Told { mirrors, left_out } = Told::new(&snapshot.network, explained, Some(&path));
         let large = subject.blob.size >= snapshot.policy.min_size;
         Self {
             repository: subject.name.to_string(),
@@ -165,8 +96,7 @@ impl MirrorList {
             size: subject.blob.size,
             client: Asker {
                 address: request.client,
-                country: place.country,
-                asn: place.asn,
+                ..Asker::of(&client)
             },
             redirected: subject.endpoint == "blobs" && large && !mirrors.is_empty(),
             mirrors,
@@ -174,53 +104,5 @@ impl MirrorList {
             left_out,
             private_mirrors,
         }
-    }
-}
-
-impl Listed {
-    /// A host of the list; the reason if it is not in it.
-    fn new(host: &Host, explanation: &Explanation, path: &TreePath) -> Result<Self, Reason> {
-        let taken = explanation.taken.clone()?;
-        Ok(Self {
-            rank: taken.rank,
-            about: About::new(host, explanation),
-            // Whoever is in the list has one: a host without is not in use.
-            url: host
-                .download_url()
-                .map(|url| url.join(path))
-                .unwrap_or_default(),
-            tier: taken.tier,
-        })
-    }
-}
-
-impl LeftOut {
-    fn new(host: &Host, explanation: &Explanation, reason: Reason) -> Self {
-        Self {
-            about: About::new(host, explanation),
-            why: reason.to_string(),
-            reason,
-        }
-    }
-}
-
-impl About {
-    fn new(host: &Host, explanation: &Explanation) -> Self {
-        Self {
-            name: host.name.to_string(),
-            country: host.country,
-            weight: explanation.weight,
-            distance_km: explanation.distance_km.map(f64::round),
-        }
-    }
-
-    fn country(&self) -> String {
-        self.country
-            .map_or_else(|| "-".to_owned(), |country| country.to_string())
-    }
-
-    fn kilometres(&self) -> String {
-        self.distance_km
-            .map_or_else(|| "-".to_owned(), |distance| format!("{distance:.0}"))
     }
 }

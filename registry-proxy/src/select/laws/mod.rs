@@ -1,6 +1,10 @@
 //! What must hold for every network and every client.
 
-use std::collections::{HashMap, HashSet};
+mod cases;
+mod oracle;
+mod shares;
+
+use std::collections::HashSet;
 
 use ipnet::IpNet;
 use oci_mirror::reference::RepoName;
@@ -9,13 +13,16 @@ use proptest::prelude::*;
 use super::order::{Choice, Client, Policy, Tier, Wanted};
 use super::{Network, Reason};
 use crate::geo::{Asn, Coordinates, Countries, CountryCode, Place};
-use crate::network::{Bandwidth, Health, Host, HostId, NewHost, Switch, Visibility};
+use crate::network::{Bandwidth, Health, Host, HostId, Kind, NewHost, Switch, Visibility};
 use crate::presence::{HostPosition, HostSet};
 
 const ALL: Policy = Policy {
     min_mirrors: usize::MAX,
     limit: usize::MAX,
 };
+/// The size of every blob.
+const SIZE: u64 = 1 << 20;
+
 const COUNTRIES: [&str; 6] = ["DE", "FR", "PT", "US", "JP", "BR"];
 
 fn repo() -> RepoName {
@@ -47,7 +54,7 @@ fn held_by<'a>(verified: &'a HostSet, repository: &'a RepoName) -> Wanted<'a> {
     Wanted {
         verified,
         repository: Some(repository),
-        size: Some(1 << 20),
+        size: Some(SIZE),
     }
 }
 
@@ -90,8 +97,20 @@ prop_compose! {
         globs in prop::option::weighted(0.2, prop::sample::select(vec!["fedora/*", "debian/**"])),
         allowed in prop::option::weighted(0.2, any_country()),
         denied in prop::option::weighted(0.2, any_country()),
+        kind in prop::sample::select(vec![Kind::Server, Kind::Server, Kind::Server, Kind::Cdn]),
+        max_blob_size in prop::option::weighted(0.2, prop::sample::select(vec![SIZE - 1, SIZE, SIZE + 1])),
+        is_failing in prop::bool::weighted(0.1),
+        excluded in prop::bool::weighted(0.1),
     ) -> Host {
         let mut host = host(0, "", mbit);
+        host.kind = kind;
+        host.max_blob_size = max_blob_size;
+        if is_failing {
+            host.failing_repositories = vec![(repo(), "it answers nothing".to_owned())];
+        }
+        if excluded {
+            host.excluded_repositories = vec!["fedora/*".parse().unwrap()];
+        }
         host.country = country;
         host.coordinates = coordinates;
         let block = |(third, length)| IpNet::new([192, 0, third, 1].into(), length).unwrap();
@@ -107,6 +126,8 @@ prop_compose! {
             1 => host.health = Health::Failing { crawls: 1, reason: "test".into() },
             2 => host.health = Health::Quarantined { reason: "test".into() },
             3 => host.urls = vec!["rsync://m.example/x".parse().unwrap()],
+            // Two entries of one server.
+            4..6 => host.urls = vec![format!("https://shared{state}.example").parse().unwrap()],
             _ => {}
         }
         host
@@ -120,24 +141,33 @@ prop_compose! {
         last: u8,
         asn in prop::option::of(1_u32..5),
         coordinates in any_point(),
+        wanted in prop::option::weighted(0.3, prop::collection::vec(any_country(), 1..4)),
     ) -> Client {
         let place = country.map(Place::in_country).unwrap_or_default();
         let place = Place { asn: asn.map(Asn), coordinates, ..place };
-        Client { address: [192, 0, third, last].into(), place, wanted: Countries::default() }
+        let wanted = wanted.into_iter().flatten().flatten().collect();
+        Client { address: [192, 0, third, last].into(), place, wanted }
     }
 }
 
-/// Numbers the hosts, so that names and positions differ.
-fn network(hosts: Vec<Host>) -> Network {
+/// Numbers the hosts, so that names and positions differ, and servers unless they are meant not to.
+fn numbered(hosts: Vec<Host>) -> Vec<Host> {
     let number = |(number, host): (u32, Host)| {
         let name = format!("m{number}").parse().unwrap();
+        let own = host.urls[0].as_str() == "https://m0.example";
+        let url = format!("https://m{number}.example").parse().unwrap();
         Host {
             id: HostId(number),
             name,
+            urls: if own { vec![url] } else { host.urls },
             ..host
         }
     };
-    Network::new((0..).zip(hosts).map(number).collect())
+    (0..).zip(hosts).map(number).collect()
+}
+
+fn network(hosts: Vec<Host>) -> Network {
+    Network::new(numbered(hosts))
 }
 
 proptest! {
@@ -192,10 +222,10 @@ proptest! {
         prop_assert_eq!(explained.len(), network.hosts().len(), "every host is explained");
         for (explanation, choice) in explained.iter().zip(&order) {
             prop_assert_eq!(explanation.host, choice.host);
-            prop_assert!(explanation.taken.is_ok());
+            prop_assert!(explanation.rank.is_ok());
         }
         for left_out in &explained[order.len()..] {
-            let full = matches!(left_out.taken, Ok(_) | Err(Reason::EnoughNearer | Reason::ListFull { .. }));
+            let full = matches!(left_out.rank, Ok(_) | Err(Reason::EnoughNearer | Reason::ListFull));
             prop_assert!(!full, "{:?} has no good reason to be left out", left_out);
         }
     }
@@ -242,114 +272,4 @@ proptest! {
         let before = names(&Network::new(near), &client, ALL);
         prop_assert_eq!(&names(&Network::new(all), &client, ALL)[..before.len()], &before[..]);
     }
-}
-
-#[test]
-fn clients_are_shared_out_by_weight() {
-    let mbits = [100, 200, 400, 800, 1500_u32];
-    let total: u32 = mbits.iter().sum();
-    let network = Network::new(
-        (0..)
-            .zip(mbits)
-            .map(|(number, mbit)| host(number, "DE", mbit.into()))
-            .collect(),
-    );
-    let mut first: HashMap<String, u32> = HashMap::new();
-    // Neighbouring networks, as an operator hands them out: the hardest input for a weak hash.
-    let clients = 60_000_u32;
-    for number in 0..clients {
-        let [_, a, b, c] = number.to_be_bytes();
-        let client = client_in("DE", [100 + a, b, c, 1]);
-        let policy = Policy {
-            min_mirrors: 5,
-            limit: 1,
-        };
-        *first
-            .entry(names(&network, &client, policy).remove(0))
-            .or_default() += 1;
-    }
-    for (number, mbit) in mbits.iter().enumerate() {
-        let share = f64::from(*first.get(&format!("m{number}")).unwrap_or(&0)) / f64::from(clients);
-        let expected = f64::from(*mbit) / f64::from(total);
-        assert!(
-            (share / expected - 1.0).abs() < 0.05,
-            "m{number}: {share} instead of {expected}"
-        );
-    }
-}
-
-#[test]
-fn nearer_bands_of_a_continent_come_first() {
-    let at = |number, country: &str, point: &str| {
-        let mut host = host(number, country, 100);
-        host.coordinates = point.parse().ok();
-        host
-    };
-    let hosts = vec![
-        at(0, "FI", "60.17,24.94"),
-        at(1, "ES", "40.42,-3.70"),
-        at(2, "FR", "48.86,2.35"),
-        host(3, "IT", 100_000),
-        at(4, "US", "40.71,-74.01"),
-        at(5, "AU", "-33.87,151.21"),
-    ];
-    let network = Network::new(hosts);
-    for third in 0..50 {
-        let mut client = client_in("PT", [198, 18, third, 1]);
-        client.place.coordinates = "38.72,-9.14".parse().ok();
-        assert_eq!(
-            names(&network, &client, ALL),
-            ["m1", "m2", "m0", "m3", "m4", "m5"]
-        );
-    }
-}
-
-#[test]
-fn one_client_keeps_its_mirror_for_every_blob_of_a_pull() {
-    let network = Network::new((0..20).map(|number| host(number, "DE", 1000)).collect());
-    let one = names(&network, &client_in("DE", [198, 18, 7, 1]), ALL);
-    let neighbour = names(&network, &client_in("DE", [198, 18, 7, 200]), ALL);
-    assert_eq!(one, neighbour);
-    assert_ne!(one, names(&network, &client_in("DE", [198, 18, 8, 1]), ALL));
-}
-
-#[test]
-fn a_private_host_is_first_at_home_and_absent_elsewhere() {
-    let mut home = host(0, "DE", 1);
-    home.visibility = Visibility::Private;
-    home.netblocks = vec!["198.18.7.0/24".parse().unwrap()];
-    let network = Network::new(vec![home, host(1, "DE", 10_000)]);
-    assert_eq!(
-        names(&network, &client_in("DE", [198, 18, 7, 1]), ALL),
-        ["m0", "m1"]
-    );
-    assert_eq!(
-        names(&network, &client_in("DE", [198, 18, 8, 1]), ALL),
-        ["m1"]
-    );
-    let explained = network.explain(
-        &client_in("DE", [198, 18, 8, 1]),
-        &held_by(&HostSet::full(2), &repo()),
-        ALL,
-    );
-    assert_eq!(explained[1].taken, Err(Reason::Private));
-}
-
-#[test]
-fn the_far_away_fill_up_to_the_minimum_only() {
-    let mut hosts: Vec<Host> = (0..2).map(|number| host(number, "DE", 100)).collect();
-    hosts.extend((2..20).map(|number| host(number, "JP", 100)));
-    let network = Network::new(hosts);
-    let policy = Policy {
-        min_mirrors: 5,
-        limit: 10,
-    };
-    assert_eq!(
-        names(&network, &client_in("DE", [198, 18, 7, 1]), policy).len(),
-        5
-    );
-    assert_eq!(
-        names(&network, &client_in("JP", [198, 18, 7, 1]), policy).len(),
-        10
-    );
 }
