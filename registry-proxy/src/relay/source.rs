@@ -158,7 +158,7 @@ impl Mirrors {
         });
         let client = reqwest::Client::builder()
             .user_agent(AGENT)
-            .dns_resolver(Arc::new(Guard(policy)))
+            .dns_resolver(Arc::new(Guard { policy, family: None }))
             .redirect(follow)
             .connect_timeout(self.limits.connect)
             .referer(false)

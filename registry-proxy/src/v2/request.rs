@@ -160,6 +160,7 @@ mod tests {
                 headers: &HeaderMap::new(),
                 client: None,
                 public: &public,
+                at: Instant::now(),
             };
             let found: Vec<String> = request
                 .asker()
