@@ -34,7 +34,7 @@ async fn large_mirror(bench: &Bench, layers: usize) -> (HostileMirror, Vec<Diges
     let layers: Vec<String> = (0..layers)
         .map(|number| format!("layer {number}"))
         .collect();
-    let bytes: Vec<&[u8]> = layers.iter().map(|layer| layer.as_bytes()).collect();
+    let bytes: Vec<&[u8]> = layers.iter().map(String::as_bytes).collect();
     bench.publish("large", &bytes);
     let digests = bytes.iter().map(|layer| Algorithm::Sha256.digest(layer));
     (bench.mirror("m").await, digests.collect())

@@ -36,6 +36,7 @@ impl Server {
             .arg(COMMAND)
             .arg(root)
             .arg(hosts.to_string())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().context("no output")?;
@@ -56,7 +57,7 @@ impl Drop for Server {
     }
 }
 
-/// Serves until it is killed.
+/// Serves until it is killed or alone.
 pub(crate) fn serve(root: &Path, hosts: usize) -> anyhow::Result<()> {
     let mut files = HashMap::new();
     let mut pending = vec![root.join("blobs"), root.join("state.json")];
@@ -87,7 +88,10 @@ async fn answer_all(files: Arc<Files>, hosts: usize) -> anyhow::Result<()> {
         servers.spawn(listen(listener, Arc::clone(&files)));
     }
     writeln!(std::io::stdout(), "{}", ports.join(" "))?;
-    servers.join_all().await;
+    // It closes when the other process ends, however that comes.
+    let until_left =
+        tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    until_left.await??;
     Ok(())
 }
 
