@@ -125,7 +125,8 @@ fn choosing_among_many(criterion: &mut Criterion) {
         }
     }
     let mut shared = hosts();
-    shared[1].urls = shared[0].urls.clone();
+    let urls = shared[0].urls.clone();
+    shared[1].urls = urls;
     let asked = |codes: &[&str]| codes.iter().filter_map(|code| code.parse().ok()).collect();
     let none = Countries::default();
     for (what, hosts, countries) in [

@@ -8,7 +8,7 @@ use registry_proxy::config::Config;
 use registry_proxy::geo::{Asn, Coordinates, CountryCode, Geo};
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((last, rest)) = bytes.split_last_chunk::<16>() else {
+    let Some((rest, last)) = bytes.split_last_chunk::<16>() else {
         return;
     };
     let addresses = [IpAddr::from(*last), IpAddr::from([last[0], last[1], last[2], last[3]])];
