@@ -57,6 +57,9 @@ pub enum Command {
         /// Whose switch
         #[command(flatten)]
         whose: Whose,
+        /// End its quarantine too; if it still sends wrong bytes, the next crawl begins it anew
+        #[arg(long)]
+        clear_quarantine: bool,
     },
     /// Take a mirror out of service
     Disable {
@@ -155,8 +158,15 @@ pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCo
         }
         Command::List => show::list(&database, json)?,
         Command::Show { name } => show::one(&database, &name, json)?,
-        Command::Enable { name, whose } => {
+        Command::Enable {
+            name,
+            whose,
+            clear_quarantine,
+        } => {
             database.set_switch(&name, whose.by(), None)?;
+            if clear_quarantine {
+                database.clear_quarantine(&name)?;
+            }
             let text = match database.host(&name)?.host.standing() {
                 Ok(()) => format!("{name} is enabled\n"),
                 Err(objection) => {

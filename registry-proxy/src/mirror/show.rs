@@ -71,12 +71,19 @@ fn malformed(row: &Unreadable) -> String {
 pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result<String> {
     let listed = database.host(name)?;
     let evidence = database.evidence(name)?;
+    let host = listed.host.id;
     if as_json {
         let mut mirror = value(database, &listed)?;
         mirror["evidence"] = evidence
             .iter()
             .map(|(at, piece)| json!({"seen-at": at, "what": piece}))
             .collect();
+        mirror["probes"] = database
+            .probes(host)?
+            .iter()
+            .map(|(at, probe)| json!({"at": at, "what": probe}))
+            .collect();
+        mirror["odds-of-a-day"] = json!(database.odds_of_a_day(host)?);
         return Ok(output::json(&mirror)?);
     }
     let host = &listed.host;
@@ -120,6 +127,23 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
         .map(|(name, value)| vec![name.to_owned(), value])
         .collect();
     let mut text = table(&rows);
+    if let Some(odds) = database.odds_of_a_day(host.id)? {
+        let _ = writeln!(
+            text,
+            "damage to one blob in a hundred is found within a day with a chance of {:.1} %",
+            odds * 100.0
+        );
+    }
+    for (at, probe) in database.probes(host.id)? {
+        let _ = writeln!(
+            text,
+            "{} {} at {}: {}",
+            probe.name,
+            probe.result,
+            shown(&at),
+            shown(&probe.detail)
+        );
+    }
     for (at, piece) in evidence {
         // Writing to a string cannot fail.
         let _ = writeln!(

@@ -158,7 +158,10 @@ impl Mirrors {
         });
         let client = reqwest::Client::builder()
             .user_agent(AGENT)
-            .dns_resolver(Arc::new(Guard { policy, family: None }))
+            .dns_resolver(Arc::new(Guard {
+                policy,
+                family: None,
+            }))
             .redirect(follow)
             .connect_timeout(self.limits.connect)
             .referer(false)
