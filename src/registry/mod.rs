@@ -26,7 +26,6 @@ pub mod mirror;
 pub mod rate;
 pub mod retry;
 
-mod bucket;
 mod envelope;
 mod fields;
 mod link;

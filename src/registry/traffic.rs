@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
 use super::rate::Rate;
+use crate::bucket::Bucket;
 
 /// Held by a request from before it is sent until its answer is read; `None` if there is no limit.
 pub(super) type Slot = Option<OwnedSemaphorePermit>;
@@ -59,7 +59,7 @@ impl Traffic {
     pub(super) async fn turn(&self) {
         self.keep_quiet().await;
         if let Some(bucket) = &self.bucket {
-            bucket.take().await;
+            bucket.take(1).await;
             // While we waited for the budget another request may have been told to come later.
             self.keep_quiet().await;
         }

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Read every byte of every blob once, report, and end
     #[arg(long)]
     once: bool,
+    /// With --once: look at and read only what would be if it were the mirrors' turn
+    #[arg(long, requires = "once")]
+    sample: bool,
     /// Report as JSON
     #[arg(long)]
     json: bool,
@@ -52,8 +55,13 @@ pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCo
     let (tree, catalog) = tokio::task::spawn_blocking(load)
         .await?
         .context("cannot crawl without a tree")?;
+    let depth = if arguments.sample {
+        Depth::Incremental
+    } else {
+        Depth::Full
+    };
     let options = Options {
-        depth: Depth::Full,
+        depth,
         ..Options::from_config(config)
     };
     let report = once::crawl(
@@ -112,7 +120,7 @@ fn line(host: &HostReport) -> String {
     }
     let mut line = format!("{:<24} {} verified", host.name, host.verified);
     for (count, word) in [
-        (host.present, "there and not read yet"),
+        (host.present, "not read yet"),
         (host.missing, "missing"),
         (host.damaged, "damaged"),
         (host.unknown, "unknown"),
@@ -129,5 +137,23 @@ fn line(host: &HostReport) -> String {
         host.requests,
         host.duration_ms % 1000 / 100
     );
+    if host.sampled > 0 {
+        let _ = write!(
+            line,
+            "; {} sampled, which shows 1 % damage with {:.1} %",
+            host.sampled,
+            host.odds * 100.0
+        );
+    }
+    match host.behind {
+        None | Some(0) => {}
+        Some(1) => line.push_str("; one serial behind"),
+        Some(serials) => {
+            let _ = write!(line, "; {serials} serials behind");
+        }
+    }
+    for probe in &host.failed_probes {
+        let _ = write!(line, "; {} failed: {}", probe.name, probe.detail);
+    }
     line
 }

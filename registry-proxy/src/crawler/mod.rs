@@ -9,8 +9,11 @@
 //! was read before), *present* (there and never read), *missing*, *damaged* and *unknown*. Verified is what is
 //! one of the first three. What could not be told is never taken for missing, and never for verified either.
 
+mod chance;
 pub mod check;
 pub mod cli;
+mod doubt;
+mod findings;
 pub mod guard;
 pub mod identity;
 pub mod listing;
@@ -22,10 +25,12 @@ pub mod probe;
 pub mod sample;
 pub mod schedule;
 pub mod state;
+pub mod turn;
 pub mod visit;
+mod walk;
 pub mod wire;
 
 pub use cli::{Arguments, run};
 pub use once::{Report, crawl};
 pub use schedule::Schedule;
-pub use visit::{Depth, Options};
+pub use visit::{Depth, Occasion, Options};

@@ -1,21 +1,23 @@
 //! All hosts once, several at a time; each is written down as soon as it is done.
 
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use oci_mirror::tree::{Catalog, Tree};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{debug, info, warn};
 
-use super::visit::{Options, Surroundings, visit};
+use super::doubt::Doubt;
+use super::visit::{Occasion, Options, Surroundings, Visit, visit};
 use super::wire::{self, Wire};
-use crate::db::{self, Crawl, Database, Evidence, Outcome, Verdict};
-use crate::network::{Host, HostName};
+use crate::db::{self, Crawl, Database, Evidence, Known, Outcome, Probe, ProbeResult, Told};
+use crate::network::{Host, HostId, HostName};
+use crate::notify::{Notice, Notifier};
 
 /// What a crawl of all hosts found.
 #[derive(Debug, Serialize)]
@@ -25,15 +27,15 @@ pub struct Report {
 }
 
 /// What was found at one host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct HostReport {
     /// The host.
     pub name: String,
     /// Why the crawl failed, if it did; the counts are then all zero.
     pub failure: Option<String>,
-    /// Blobs that are there and right.
+    /// Blobs that are there and right, by this crawl or an earlier one.
     pub verified: u64,
-    /// Blobs that are there, and of which nothing was ever read.
+    /// Blobs of which nothing was read yet, and that are not known to be missing.
     pub present: u64,
     /// Blobs that are not there.
     pub missing: u64,
@@ -41,8 +43,18 @@ pub struct HostReport {
     pub damaged: u64,
     /// Blobs of which it could not be told.
     pub unknown: u64,
+    /// Blobs of which bytes were read to verify them, besides those read when they were new.
+    pub sampled: u64,
+    /// How likely these would have shown it if one blob in a hundred were damaged.
+    pub odds: f64,
     /// What was wrong.
     pub evidence: Vec<Evidence>,
+    /// What else clients do, and it did not work.
+    pub failed_probes: Vec<Probe>,
+    /// The serial of the mirror's copy of the tree.
+    pub serial: Option<u64>,
+    /// How many serials that is behind the tree.
+    pub behind: Option<u64>,
     /// Bytes read.
     pub bytes: u64,
     /// Requests made.
@@ -51,10 +63,23 @@ pub struct HostReport {
     pub duration_ms: u64,
 }
 
-/// Crawls the named hosts, or all enabled ones, and records what was found.
+/// Crawls the named hosts, or all enabled ones, and records what was found. One that somebody else is
+/// crawling is waited for.
 ///
 /// `tree` is what the hosts are mirrors of, `catalog` what it holds.
 pub async fn crawl(
+    database: &Path,
+    tree: &Tree,
+    catalog: Arc<Catalog>,
+    names: &[HostName],
+    options: &Options,
+) -> Result<Report, Error> {
+    crawl_at(Timestamp::now(), database, tree, catalog, names, options).await
+}
+
+/// The same, at a time that is not now.
+pub async fn crawl_at(
+    now: Timestamp,
     database: &Path,
     tree: &Tree,
     catalog: Arc<Catalog>,
@@ -67,114 +92,230 @@ pub async fn crawl(
         wire: Wire::new(&options.wire).map_err(Error::Wire)?,
         options: options.clone(),
     };
-    let hosts = {
+    let (hosts, all) = {
         let (path, names) = (database.to_owned(), names.to_vec());
         blocking(move || choose(&path, &names)).await?
     };
+    let doubt = Doubt::new(all.iter(), surroundings.wire.clone(), options.policy);
+    let (notifier, delivery) = Notifier::start(&options.notify);
+    let crawler = Arc::new(Crawler {
+        database: database.to_owned(),
+        surroundings,
+        doubt,
+        notifier,
+    });
     let slots = Arc::new(Semaphore::new(options.concurrency.max(1)));
     let mut tasks = JoinSet::new();
     for host in hosts {
-        let (surroundings, slots) = (surroundings.clone(), Arc::clone(&slots));
-        let database = database.to_owned();
+        let (crawler, slots) = (Arc::clone(&crawler), Arc::clone(&slots));
         tasks.spawn(async move {
             let _slot = slots.acquire().await;
-            crawl_host(&database, host, &surroundings).await
+            let occasion = Occasion {
+                now,
+                ..Occasion::default()
+            };
+            loop {
+                if let Some(report) = crawler.crawl(&host, &occasion).await? {
+                    return Ok(report);
+                }
+                debug!(host.name = %host.name, "waiting for another crawl of {}", host.name);
+                tokio::time::sleep(TAKEN).await;
+            }
         });
     }
+    let ended = tasks.join_all().await;
+    // What was recorded is told, even if something else could not be.
+    delivery.finish(DELIVERY).await;
     let mut reports = Vec::new();
-    for report in tasks.join_all().await {
+    for report in ended {
         reports.push(report?);
     }
-    reports.sort_by(|a, b| a.name.cmp(&b.name));
+    reports.sort_by(|a: &HostReport, b| a.name.cmp(&b.name));
     Ok(Report { hosts: reports })
 }
 
-/// Crawls one host and records what was found.
-pub(super) async fn crawl_host(
-    database: &Path,
-    host: Host,
-    surroundings: &Surroundings,
-) -> Result<HostReport, Error> {
-    let (began, began_at) = (Instant::now(), Timestamp::now());
-    let catalog = Arc::clone(&surroundings.catalog);
-    let known = {
-        let (path, catalog, id) = (database.to_owned(), Arc::clone(&catalog), host.id);
-        blocking(move || Database::open_existing(&path)?.known(id, &catalog)).await?
-    };
-    let today = began_at.to_zoned(TimeZone::UTC).date();
-    let visit = visit(&host, &known, today, surroundings).await;
-    let crawl = Crawl {
-        began: began_at,
-        cost: visit.cost,
-        ..Crawl::new(Timestamp::now(), visit.outcome)
-    };
-    let mut report = summary(&host, &crawl.outcome);
-    report.bytes = crawl.cost.bytes;
-    report.requests = crawl.cost.requests;
-    report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    info!(
-        host.name = %host.name,
-        host.verified = report.verified,
-        host.missing = report.missing,
-        host.damaged = report.damaged,
-        failure = report.failure,
-        duration_ms = report.duration_ms,
-        "crawled {}", host.name
-    );
-    let path = database.to_owned();
-    blocking(move || Database::open_existing(&path)?.record_crawl(host.id, &crawl, &catalog))
-        .await?;
-    Ok(report)
+/// What crawls hosts and records what was found.
+#[derive(Debug)]
+pub(super) struct Crawler {
+    pub(super) database: PathBuf,
+    pub(super) surroundings: Surroundings,
+    pub(super) doubt: Doubt,
+    pub(super) notifier: Notifier,
 }
 
-fn choose(database: &Path, names: &[HostName]) -> Result<Vec<Host>, db::Error> {
-    let database = Database::open_existing(database)?;
-    if names.is_empty() {
-        return Ok(database
-            .hosts()?
-            .into_iter()
-            .filter(Host::is_wanted)
-            .collect());
+impl Crawler {
+    /// Crawls one host; `None` if somebody else is doing so.
+    pub(super) async fn crawl(
+        &self,
+        host: &Host,
+        occasion: &Occasion,
+    ) -> Result<Option<HostReport>, Error> {
+        let (began, id) = (Instant::now(), host.id);
+        let catalog = &self.surroundings.catalog;
+        let claimed = Timestamp::now() + CLAIM;
+        let known = {
+            let catalog = Arc::clone(catalog);
+            self.with_database(move |database| {
+                let is_ours = database.claim(id, Timestamp::now(), claimed)?;
+                is_ours.then(|| database.known(id, &catalog)).transpose()
+            })
+            .await?
+        };
+        let Some(known) = known else {
+            return Ok(None);
+        };
+        let visit = tokio::select! {
+            visit = visit(host, &known, occasion, &self.surroundings) => visit,
+            never = self.hold(id, claimed) => match never {},
+        };
+        let mut report = summary(host, &known, &visit, catalog);
+        report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some(failure) = &mut report.failure
+            && self.doubt.is_our_own(id).await
+        {
+            warn!(
+                host.name = %host.name,
+                failure,
+                "{} does not answer, and others do not either: this is not held against it", host.name
+            );
+            failure.push_str("; others do not answer either, so it is not held against it");
+            self.with_database(move |database| database.release(id))
+                .await?;
+            return Ok(Some(report));
+        }
+        info!(
+            host.name = %host.name,
+            host.verified = report.verified,
+            host.missing = report.missing,
+            host.damaged = report.damaged,
+            requests = report.requests,
+            bytes = report.bytes,
+            failure = report.failure,
+            duration_ms = report.duration_ms,
+            "crawled {}", host.name
+        );
+        let elapsed = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::ZERO);
+        let crawl = Crawl {
+            began: occasion.now,
+            cost: visit.cost,
+            state: visit.state,
+            probes: visit.probes,
+            sampled: visit.sampled,
+            is_complete: visit.is_complete,
+            ..Crawl::new(occasion.now + elapsed, visit.outcome)
+        };
+        let (at, catalog) = (crawl.at, Arc::clone(catalog));
+        let recorded = self
+            .with_database(move |database| database.record_crawl(id, &crawl, &catalog))
+            .await?;
+        if let Some(recorded) = recorded {
+            for notice in Notice::of(&recorded, &host.site, &report.evidence, at) {
+                self.notifier.tell(notice);
+            }
+        }
+        Ok(Some(report))
     }
-    names
-        .iter()
-        .map(|name| Ok(database.host(name)?.host))
-        .collect()
+
+    /// Keeps a host for us for as long as this is waited for.
+    async fn hold(&self, host: HostId, mut until: Timestamp) -> Infallible {
+        loop {
+            tokio::time::sleep(CLAIM.unsigned_abs() / 3).await;
+            let longer = Timestamp::now() + CLAIM;
+            let held = self
+                .with_database(move |database| database.hold(host, until, longer))
+                .await;
+            match held {
+                Ok(()) => until = longer,
+                // The next attempt may come in time.
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot keep a claim"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn with_database<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, db::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let path = self.database.clone();
+        blocking(move || work(&mut Database::open_existing(&path)?)).await
+    }
 }
 
-fn summary(host: &Host, outcome: &Outcome) -> HostReport {
+/// The hosts to be crawled, and all there are.
+fn choose(database: &Path, names: &[HostName]) -> Result<(Vec<Host>, Vec<Host>), db::Error> {
+    let database = Database::open_existing(database)?;
+    let all = database.hosts()?;
+    let chosen: Result<Vec<Host>, db::Error> = if names.is_empty() {
+        Ok(all
+            .iter()
+            .filter(|host| host.is_wanted())
+            .cloned()
+            .collect())
+    } else {
+        let find = |name: &HostName| {
+            let host = all.iter().find(|host| host.name == *name);
+            host.cloned()
+                .ok_or_else(|| db::Error::NameUnknown(name.to_string()))
+        };
+        names.iter().map(find).collect()
+    };
+    Ok((chosen?, all))
+}
+
+fn summary(host: &Host, known: &Known, visit: &Visit, catalog: &Catalog) -> HostReport {
+    let serial = visit.state.and_then(|state| state.serial);
     let mut report = HostReport {
         name: host.name.to_string(),
-        failure: None,
-        verified: 0,
-        present: 0,
-        missing: 0,
-        damaged: 0,
-        unknown: 0,
-        evidence: Vec::new(),
-        bytes: 0,
-        requests: 0,
-        duration_ms: 0,
+        sampled: visit.sampled.blobs,
+        odds: -visit.sampled.undetected.exp_m1(),
+        serial,
+        behind: serial.map(|serial| catalog.state().serial.saturating_sub(serial)),
+        bytes: visit.cost.bytes,
+        requests: visit.cost.requests,
+        ..HostReport::default()
     };
-    match outcome {
+    let failed = |probe: &&Probe| probe.result == ProbeResult::Failed;
+    report.failed_probes = visit.probes.iter().filter(failed).cloned().collect();
+    match &visit.outcome {
         Outcome::Failed(reason) => report.failure = Some(reason.clone()),
         Outcome::Finished {
-            verdicts, evidence, ..
+            scope,
+            verdicts,
+            evidence,
         } => {
-            for (_, verdict) in verdicts {
-                *match verdict {
-                    Verdict::Read | Verdict::Sampled | Verdict::Confirmed => &mut report.verified,
-                    Verdict::Present => &mut report.present,
-                    Verdict::Missing => &mut report.missing,
-                    Verdict::Damaged => &mut report.damaged,
-                    Verdict::Unknown => &mut report.unknown,
-                } += 1;
-            }
+            let told: Told = verdicts.iter().map(|(id, told)| (id.0, *told)).collect();
+            let held = known.held().after(*scope, &told);
+            report.verified = held.verified.intersection_len(&visit.carried);
+            report.missing = held.missing.intersection_len(&visit.carried);
+            report.damaged = held.damaged.intersection_len(&visit.carried);
+            let open = &visit.carried - held.verified - held.missing - held.damaged;
+            // The first time, what was not reached may be there or not.
+            let unknown = if known.finished_at.is_none() {
+                &open - told.present
+            } else {
+                &open & told.unknown
+            };
+            report.unknown = unknown.len();
+            report.present = open.len() - unknown.len();
             report.evidence.clone_from(evidence);
         }
     }
     report
 }
+
+/// How long to wait at the end for notices to be delivered.
+const DELIVERY: Duration = Duration::from_secs(70);
+
+/// For how long a host is claimed; a crawl that goes on claims it again.
+const CLAIM: SignedDuration = SignedDuration::from_secs(5 * 60);
+
+/// How long to wait before asking again for a host that somebody else has.
+const TAKEN: Duration = Duration::from_millis(500);
 
 /// The one way from here to the database.
 pub(super) async fn blocking<T: Send + 'static>(

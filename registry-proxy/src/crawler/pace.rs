@@ -1,22 +1,72 @@
-//! How fast one mirror is asked.
+//! How fast one mirror is asked, as whoever: its people are to notice the crawler in their logs only.
 
+use oci_mirror::bucket::Bucket;
 use oci_mirror::registry::rate::Rate;
 
-/// Makes those wait who ask one mirror too much. Nobody waits yet.
+/// Makes those wait who ask one mirror too much.
 #[derive(Debug)]
-pub struct Pace;
+pub struct Pace {
+    requests: Option<Bucket>,
+    bytes: Option<Bucket>,
+}
 
 impl Pace {
     /// So many requests, and so many bytes a second; none: without bound.
-    pub fn new(_rate: Option<Rate>, _bytes_per_second: Option<u64>) -> Self {
-        Self
+    pub fn new(rate: Option<Rate>, bytes_per_second: Option<u64>) -> Self {
+        Self {
+            requests: rate.map(Bucket::new),
+            bytes: bytes_per_second.map(Bucket::per_second),
+        }
     }
 
     /// Waits until one more request may be made.
-    #[expect(clippy::unused_async, reason = "it will wait")]
-    pub async fn request(&self) {}
+    pub async fn request(&self) {
+        if let Some(bucket) = &self.requests {
+            bucket.take(1).await;
+        }
+    }
 
     /// Waits until so many more bytes may be read.
-    #[expect(clippy::unused_async, reason = "it will wait")]
-    pub async fn bytes(&self, _count: u64) {}
+    pub async fn bytes(&self, count: u64) {
+        if let Some(bucket) = &self.bytes {
+            bucket.take(count).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_is_kept() {
+        let pace = Pace::new("50/s".parse().ok(), Some(1 << 20));
+        let began = Instant::now();
+        for _ in 0..550 {
+            pace.request().await;
+        }
+        let took = began.elapsed();
+        assert!((9990..10_100).contains(&took.as_millis()), "{took:?}");
+
+        let began = Instant::now();
+        for _ in 0..11 << 4 {
+            pace.bytes(64 << 10).await;
+        }
+        let took = began.elapsed();
+        assert!((9900..10_100).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_bounds_nobody_waits() {
+        let (pace, began) = (Pace::new(None, None), Instant::now());
+        for _ in 0..1000 {
+            pace.request().await;
+            pace.bytes(1 << 30).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

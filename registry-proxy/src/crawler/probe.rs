@@ -46,8 +46,8 @@ pub async fn probe(
         };
         let (result, detail) = match name {
             ProbeName::Tls => tls(&mut mirror, url).await,
-            ProbeName::Ipv4 => family(Family::V4).answers(url).await,
-            ProbeName::Ipv6 => family(Family::V6).answers(url).await,
+            ProbeName::Ipv4 => family(Family::V4).answers(&mut mirror, url).await,
+            ProbeName::Ipv6 => family(Family::V6).answers(&mut mirror, url).await,
             ProbeName::Range => range(&mut mirror, url, size).await,
             ProbeName::Encoding => encoding(&mut mirror, url).await,
         };
@@ -172,20 +172,25 @@ struct Pinned<'a> {
 
 impl Pinned<'_> {
     /// Whether there is one, and it answers anything there.
-    async fn answers(self, url: &str) -> Tried {
-        match self.has_address(url).await {
-            Ok(true) => {}
-            Ok(false) => return (ProbeResult::Absent, "it has no such address".to_owned()),
-            Err(error) => return (ProbeResult::Unknown, error.to_string()),
-        }
-        let mut mirror = match self.wire.pinned(self.policy, self.family, self.pace) {
-            Ok(mirror) => mirror,
+    async fn answers(self, mirror: &mut Mirror, url: &str) -> Tried {
+        let (here, elsewhere) = match self.has_addresses(url).await {
+            Ok(found) => found,
             Err(error) => return (ProbeResult::Unknown, error.to_string()),
         };
-        match mirror
-            .ask(Question::new(Method::HEAD, url, 0, Identity::Browser))
-            .await
-        {
+        if !here {
+            return (ProbeResult::Absent, "it has no such address".to_owned());
+        }
+        let question = Question::new(Method::HEAD, url, 0, Identity::Browser);
+        let asked = if elsewhere {
+            match self.wire.pinned(self.policy, self.family, self.pace) {
+                Ok(mut pinned) => pinned.ask(question).await,
+                Err(error) => return (ProbeResult::Unknown, error.to_string()),
+            }
+        } else {
+            // Over the connection there is: it has no other address.
+            mirror.ask(question).await
+        };
+        match asked {
             Ok(_) => passed(),
             Err(Failure::Unusable(reason)) => (ProbeResult::Failed, reason),
             Err(Failure::Unreachable(reason, error)) => {
@@ -203,19 +208,23 @@ impl Pinned<'_> {
         }
     }
 
-    async fn has_address(&self, url: &str) -> io::Result<bool> {
+    /// Whether it has addresses of this family, and of the other.
+    async fn has_addresses(&self, url: &str) -> io::Result<(bool, bool)> {
         let url = Url::parse(url).map_err(io::Error::other)?;
+        let is = |family| (self.family == family, self.family != family);
         Ok(match url.host() {
-            Some(UrlHost::Ipv4(_)) => self.family == Family::V4,
-            Some(UrlHost::Ipv6(_)) => self.family == Family::V6,
+            Some(UrlHost::Ipv4(_)) => is(Family::V4),
+            Some(UrlHost::Ipv6(_)) => is(Family::V6),
             Some(UrlHost::Domain(name)) => {
                 let guard = Guard {
                     policy: self.policy,
-                    family: Some(self.family),
+                    family: None,
                 };
-                !guard.addresses(name).await?.is_empty()
+                let found = guard.addresses(name).await?;
+                let has = |here| found.iter().any(|at| self.family.has(at.ip()) == here);
+                (has(true), has(false))
             }
-            None => false,
+            None => (false, false),
         })
     }
 }

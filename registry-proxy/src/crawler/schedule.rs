@@ -1,7 +1,8 @@
 //! Crawling again and again, beside a running front end.
 //!
-//! Each host has its own turn, an interval after its last crawl, and its own task: one that takes half a
-//! day to be read does not keep the others from being looked at every hour.
+//! Each host has its own [turn](super::turn), about an interval after its last crawl, and its own task: one
+//! that takes half a day to be read does not keep the others from being looked at every hour. Where
+//! clients came back for the same blob, the mirror they were sent to is looked at out of turn.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,16 +17,25 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::once::{self, Error, HostReport};
-use super::visit::{Depth, Options, Surroundings};
+use super::doubt::Doubt;
+use super::once::{self, Crawler, Error, HostReport};
+use super::turn;
+use super::visit::{Depth, Occasion, Options, Surroundings};
 use super::wire::Wire;
 use crate::config::Config;
-use crate::db::{self, Database};
-use crate::network::{Health, Host, HostId};
+use crate::db::{Database, Turn};
+use crate::network::HostId;
+use crate::notify::Notifier;
 use crate::snapshot::Snapshot;
 
 /// How often to look whose turn it is.
 const TICK: Duration = Duration::from_secs(30);
+
+/// How long to wait at the end for notices to be delivered.
+const DELIVERY: Duration = Duration::from_secs(5);
+
+/// How many of the blobs that clients ask for most are favoured.
+const POPULAR: usize = 1000;
 
 /// The crawler's part of a front end.
 #[derive(Debug)]
@@ -34,10 +44,12 @@ pub struct Schedule {
     interval: Duration,
     options: Options,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
+    /// The log alone, until it runs.
+    notifier: Notifier,
     /// Made at the first turn.
     wire: Option<Wire>,
     slots: Arc<Semaphore>,
-    tasks: JoinSet<Result<HostReport, Error>>,
+    tasks: JoinSet<Result<Option<HostReport>, Error>>,
     underway: HashMap<task::Id, HostId>,
     /// When each host was last begun with. The database knows too, unless it cannot be written to, and
     /// then mirrors must not be asked for everything at every tick.
@@ -54,6 +66,7 @@ impl Schedule {
             slots: Arc::new(Semaphore::new(options.concurrency.max(1))),
             options,
             snapshot,
+            notifier: Notifier::default(),
             wire: None,
             tasks: JoinSet::new(),
             underway: HashMap::new(),
@@ -63,6 +76,15 @@ impl Schedule {
 
     /// Crawls until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let (notifier, delivery) = Notifier::start(&self.options.notify);
+        self.notifier = notifier;
+        self.keep_crawling(shutdown).await;
+        // What is under way is cut off; what was recorded is told.
+        self.tasks.shutdown().await;
+        delivery.finish(DELIVERY).await;
+    }
+
+    async fn keep_crawling(&mut self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -83,38 +105,75 @@ impl Schedule {
             return Ok(0);
         };
         let wire = self.wire()?;
-        let mut due = self.due().await?;
-        due.retain(|host| {
-            let begun = self.begun.get(&host.id);
-            begun.is_none_or(|begun| begun.elapsed() >= self.interval)
-                && !self.underway.values().any(|id| *id == host.id)
-        });
-        let count = due.len();
-        for host in due {
-            let id = host.id;
-            // Only reading everything can clear a host in quarantine.
-            let depth = match host.health {
-                Health::Quarantined { .. } => Depth::Full,
-                _ => Depth::Incremental,
-            };
-            let surroundings = Surroundings {
-                tree: snapshot.tree.clone(),
-                catalog: Arc::clone(&snapshot.catalog),
-                wire: wire.clone(),
-                options: Options {
-                    depth,
-                    ..self.options.clone()
+        let turns = self.turns().await?;
+        let now = Timestamp::now();
+        let doubt = Doubt::new(
+            turns.iter().map(|turn| &turn.host),
+            wire.clone(),
+            self.options.policy,
+        );
+        let [incremental, check] = [Depth::Incremental, Depth::Check].map(|depth| {
+            Arc::new(Crawler {
+                database: self.database.clone(),
+                surroundings: Surroundings {
+                    tree: snapshot.tree.clone(),
+                    catalog: Arc::clone(&snapshot.catalog),
+                    wire: wire.clone(),
+                    options: Options {
+                        depth,
+                        ..self.options.clone()
+                    },
                 },
+                doubt: doubt.clone(),
+                notifier: self.notifier.clone(),
+            })
+        });
+        let remembered = &snapshot.remembered;
+        let suspected = remembered.suspects.hosts();
+        let mut due: Vec<(&Arc<Crawler>, Turn)> = Vec::new();
+        for turn in turns {
+            let host = &turn.host;
+            if !host.is_wanted() || self.underway.values().any(|id| *id == host.id) {
+                continue;
+            }
+            if turn::is_due(&turn, self.interval, now) && self.may_begin(host.id) {
+                due.push((&incremental, turn));
+            } else if suspected.contains(&host.id) && turn::may_be_checked(&turn, now) {
+                due.push((&check, turn));
+            }
+        }
+        // A mirror of which clients complain is looked at first.
+        due.sort_by_key(|(_, turn)| !suspected.contains(&turn.host.id));
+        let count = due.len();
+        let popular = if due.is_empty() {
+            Vec::new()
+        } else {
+            remembered.popular.most(POPULAR)
+        };
+        for (crawler, turn) in due {
+            let (id, host) = (turn.host.id, turn.host);
+            let occasion = Occasion {
+                now,
+                suspects: remembered.suspects.take(id),
+                popular: popular.clone(),
             };
-            let (database, slots) = (self.database.clone(), Arc::clone(&self.slots));
+            let (crawler, slots) = (Arc::clone(crawler), Arc::clone(&self.slots));
             let task = self.tasks.spawn(async move {
                 let _slot = slots.acquire().await;
-                once::crawl_host(&database, host, &surroundings).await
+                // It may have waited for a slot.
+                let now = Timestamp::now();
+                crawler.crawl(&host, &Occasion { now, ..occasion }).await
             });
             self.underway.insert(task.id(), id);
             self.begun.insert(id, Instant::now());
         }
         Ok(count)
+    }
+
+    /// Whether a host was not begun with a moment ago.
+    fn may_begin(&self, host: HostId) -> bool {
+        let begun = self.begun.get(&host);
+        begun.is_none_or(|begun| begun.elapsed() >= turn::pause(self.interval))
     }
 
     /// The way to mirrors.
@@ -129,31 +188,27 @@ impl Schedule {
 
     /// Waits for the next crawl under way to end; `None` if none is.
     pub async fn finished(&mut self) -> Option<Result<HostReport, Error>> {
-        let (id, result) = match self.tasks.join_next_with_id().await? {
-            Ok((id, result)) => (id, result),
-            Err(stopped) => (stopped.id(), Err(Error::Stopped)),
-        };
-        self.underway.remove(&id);
-        Some(result)
+        loop {
+            let (id, result) = match self.tasks.join_next_with_id().await? {
+                Ok((id, result)) => (id, result),
+                Err(stopped) => (stopped.id(), Err(Error::Stopped)),
+            };
+            self.underway.remove(&id);
+            // Another process was faster.
+            if let Some(result) = result.transpose() {
+                return Some(result);
+            }
+        }
     }
 
-    /// The hosts whose last crawl is an interval old.
-    async fn due(&self) -> Result<Vec<Host>, Error> {
-        let (path, interval) = (self.database.clone(), self.interval);
+    /// When each host was crawled.
+    async fn turns(&self) -> Result<Vec<Turn>, Error> {
+        let path = self.database.clone();
         once::blocking(move || {
             if !path.exists() {
                 return Ok(Vec::new());
             }
-            let now = Timestamp::now();
-            let is_due = |listed: &db::Listed| {
-                // A crawl in the future means that the clock went back.
-                let age = listed
-                    .crawled_at
-                    .map(|at| Duration::try_from(now.duration_since(at)).unwrap_or(interval));
-                listed.host.is_wanted() && age.is_none_or(|age| age >= interval)
-            };
-            let listed = Database::open_existing(&path)?.listed()?.into_iter();
-            Ok(listed.filter(is_due).map(|listed| listed.host).collect())
+            Database::open_existing(&path)?.turns()
         })
         .await
     }

@@ -1,40 +1,37 @@
-//! One host: every blob it should carry, one after the other, over one connection.
+//! One host: what is asked of it, one thing after the other, over one connection.
+//!
+//! [`walk`](super::walk) is the way through it, [`findings`](super::findings) what is brought home.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::Date;
+use jiff::Timestamp;
 use oci_mirror::registry::rate::Rate;
-use oci_mirror::tree::catalog::{Blob, BlobId};
-use oci_mirror::tree::{Catalog, Tree, TreePath};
-use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use oci_mirror::tree::catalog::BlobId;
+use oci_mirror::tree::{Catalog, Tree};
+use roaring::RoaringBitmap;
+use tokio::time::Instant;
 
-use super::check::Answer;
+use super::findings::Findings;
 use super::guard::Policy;
-use super::identity::{Identity, user_agent};
+use super::identity::user_agent;
 use super::pace::Pace;
-use super::sample::is_recent;
+use super::turn;
+use super::walk::Walk;
 use super::wire::{self, Wire};
-use crate::config::Config;
-use crate::db::{Cost, Evidence, Known, Outcome, Scope, Verdict};
+use crate::config::{self, Config};
+use crate::db::{Cost, Known, Outcome, Probe, Sampled, TreeState};
 use crate::network::Host;
-
-/// So many requests in a row without an answer, and the host is given up for this time.
-const PATIENCE: usize = 3;
-
-/// Most wrong answers described: after these it is clear.
-const MAX_EVIDENCE: usize = 20;
 
 /// How thorough to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// Read every byte.
     Full,
-    /// Read what is new and what was not read for a week; of the rest only look whether it is there.
+    /// Look whether there is what is new, what was missing and a part of the rest, and read some of it.
     Incremental,
-    /// Look only at what was damaged or may be. As yet, as incremental.
+    /// Read only what was damaged or may be.
     Check,
 }
 
@@ -61,6 +58,8 @@ pub struct Options {
     pub recheck: Duration,
     /// The program that lists what a mirror holds.
     pub rsync: PathBuf,
+    /// Who is told what becomes of mirrors.
+    pub notify: config::Notify,
 }
 
 impl Options {
@@ -83,6 +82,7 @@ impl Options {
             daily_bytes: crawler.daily_bytes.0,
             recheck: crawler.recheck,
             rsync: crawler.rsync.clone(),
+            notify: config.notify.clone(),
         }
     }
 }
@@ -117,23 +117,48 @@ pub struct Surroundings {
     pub options: Options,
 }
 
+/// When and why a host is visited.
+#[derive(Debug, Clone, Default)]
+pub struct Occasion {
+    /// What time it is.
+    pub now: Timestamp,
+    /// Blobs of it that may be wrong.
+    pub suspects: Vec<BlobId>,
+    /// Blobs that clients ask for most, anywhere.
+    pub popular: Vec<BlobId>,
+}
+
 /// What a visit found, and what it cost.
 #[derive(Debug)]
 pub struct Visit {
     /// What it came to.
     pub outcome: Outcome,
+    /// The numbers of the blobs it should carry.
+    pub carried: RoaringBitmap,
     /// What it took.
     pub cost: Cost,
+    /// The mirror's own state, if it was seen.
+    pub state: Option<TreeState>,
+    /// What was tried besides.
+    pub probes: Vec<Probe>,
+    /// How much was sampled.
+    pub sampled: Sampled,
+    /// Whether all was looked at whose turn it was.
+    pub is_complete: bool,
 }
 
-/// Visits a host; `today` is what day it is.
-pub async fn visit(host: &Host, known: &Known, today: Date, surroundings: &Surroundings) -> Visit {
-    let (catalog, options) = (&*surroundings.catalog, &surroundings.options);
+/// Visits a host.
+pub async fn visit(
+    host: &Host,
+    known: &Known,
+    occasion: &Occasion,
+    surroundings: &Surroundings,
+) -> Visit {
+    let options = &surroundings.options;
     let Some(base) = host.download_url() else {
-        return Visit {
-            outcome: Outcome::Failed("it has no http or https URL".to_owned()),
-            cost: Cost::default(),
-        };
+        let mut findings = Findings::default();
+        findings.fail("it has no http or https URL".to_owned());
+        return findings.into_visit(RoaringBitmap::new(), options.depth, Cost::default());
     };
     let policy = if host.is_private() {
         Policy::Any
@@ -141,145 +166,46 @@ pub async fn visit(host: &Host, known: &Known, today: Date, surroundings: &Surro
         options.policy
     };
     let pace = Arc::new(Pace::new(options.rate, options.bytes_per_second));
-    let mut mirror = surroundings.wire.mirror(policy, pace);
-    let deadline = Instant::now() + options.per_host;
-    let mut findings = Findings::default();
-    for id in carried(host, catalog) {
-        if findings.given_up.is_some() {
-            // It could be asked no more, so it cannot be told.
-            findings.verdicts.push((id, Verdict::Unknown));
-            continue;
+    let carried = carried(host, &surroundings.catalog);
+    let budget = match options.depth {
+        Depth::Full => u64::MAX,
+        Depth::Incremental | Depth::Check => {
+            turn::budget(options.daily_bytes, known.finished_at, occasion.now)
         }
-        let blob = catalog.blob(id);
-        let url = base.join(&TreePath::Blob(blob.digest));
-        let look_only = options.depth != Depth::Full
-            && known
-                .read
-                .get(id.index())
-                .copied()
-                .flatten()
-                .is_some_and(|day| is_recent(day, today));
-        let asking = async {
-            if look_only {
-                mirror.look(&url, blob.size, &blob.digest).await
-            } else {
-                mirror.read(&url, blob.size, &blob.digest).await
-            }
-        };
-        match timeout_at(deadline, asking).await {
-            Ok(answer) => findings.note(id, blob, url, answer),
-            Err(_) => findings.run_out_of(options.per_host, id),
-        }
+    };
+    let mut walk = Walk {
+        host,
+        base,
+        carried: &carried,
+        known,
+        occasion,
+        surroundings,
+        policy,
+        mirror: surroundings.wire.mirror(policy, Arc::clone(&pace)),
+        deadline: Instant::now() + options.per_host,
+        budget,
+        findings: Findings::default(),
+    };
+    walk.walk().await;
+    if options.depth != Depth::Check {
+        walk.probe(pace).await;
     }
-    Visit {
-        outcome: findings.outcome(),
-        cost: Cost {
-            requests: mirror.requests,
-            bytes: mirror.bytes,
-        },
-    }
+    let cost = Cost {
+        requests: walk.mirror.requests,
+        bytes: walk.mirror.bytes,
+    };
+    let findings = walk.findings;
+    findings.into_visit(carried, options.depth, cost)
 }
 
-/// What was found so far.
-#[derive(Debug, Default)]
-struct Findings {
-    verdicts: Vec<(BlobId, Verdict)>,
-    evidence: Vec<Evidence>,
-    /// Whether anything could be told at all.
-    answered: bool,
-    /// Requests in a row that got no usable answer.
-    unanswered: usize,
-    /// Why the last of them got none.
-    reason: Option<String>,
-    given_up: Option<GivenUp>,
-}
-
-/// Why no more is asked.
-#[derive(Debug)]
-enum GivenUp {
-    /// It stopped answering, so clients would get nothing either.
-    Silent,
-    /// There is no more time; it may be large or far away.
-    Late,
-}
-
-impl Findings {
-    fn note(&mut self, id: BlobId, blob: &Blob, url: String, answer: Answer) {
-        let verdict = match answer {
-            Answer::Right => Verdict::Read,
-            Answer::There => Verdict::Confirmed,
-            Answer::Missing => Verdict::Missing,
-            Answer::Damaged(found) => {
-                if self.evidence.len() < MAX_EVIDENCE {
-                    self.evidence.push(Evidence {
-                        digest: blob.digest,
-                        url,
-                        expected: format!("{} bytes with the digest {}", blob.size, blob.digest),
-                        found,
-                        identity: Identity::Crawler,
-                    });
-                }
-                Verdict::Damaged
-            }
-            Answer::Unknown(reason) => {
-                debug!(url, reason, "no usable answer");
-                self.reason = Some(reason);
-                self.unanswered += 1;
-                Verdict::Unknown
-            }
-            Answer::Unreachable(reason) => {
-                debug!(url, reason, "no connection");
-                self.reason = Some(reason);
-                // At the very first request once is enough: the host is down.
-                self.unanswered += if self.verdicts.is_empty() {
-                    PATIENCE
-                } else {
-                    1
-                };
-                Verdict::Unknown
-            }
-        };
-        if verdict != Verdict::Unknown {
-            self.answered = true;
-            self.unanswered = 0;
-        } else if self.unanswered >= PATIENCE {
-            self.given_up = Some(GivenUp::Silent);
-        }
-        self.verdicts.push((id, verdict));
-    }
-
-    fn run_out_of(&mut self, time: Duration, id: BlobId) {
-        self.reason = Some(format!("not done within {time:?}"));
-        self.given_up = Some(GivenUp::Late);
-        self.verdicts.push((id, Verdict::Unknown));
-    }
-
-    fn outcome(self) -> Outcome {
-        let useless = match self.given_up {
-            Some(GivenUp::Silent) => true,
-            Some(GivenUp::Late) | None => !self.answered,
-        };
-        match self.reason {
-            // Damage is kept even so: falling silent after it must not save a mirror from quarantine.
-            Some(reason) if useless && self.evidence.is_empty() => Outcome::Failed(reason),
-            _ => Outcome::Finished {
-                scope: Scope::Whole,
-                verdicts: self.verdicts,
-                evidence: self.evidence,
-            },
-        }
-    }
-}
-
-/// The blobs of the repositories a host carries.
-fn carried(host: &Host, catalog: &Catalog) -> Vec<BlobId> {
+/// The numbers of the blobs of the repositories a host carries.
+fn carried(host: &Host, catalog: &Catalog) -> RoaringBitmap {
     let repositories = catalog
         .repositories()
         .filter(|(name, _)| host.carries(name));
-    let mut blobs: Vec<BlobId> = repositories
-        .flat_map(|(_, repository)| repository.members())
-        .collect();
-    blobs.sort_unstable();
-    blobs.dedup();
+    let mut blobs = RoaringBitmap::new();
+    for (_, repository) in repositories {
+        blobs.extend(repository.members().map(|id| id.0));
+    }
     blobs
 }

@@ -12,9 +12,10 @@ use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::evidence::{self, Evidence};
+use super::held::{Held, Told};
 use super::presence::{bitmap, bytes};
-use super::probes::Probe;
-use super::{Database, Error, health};
+use super::probes::{self, Probe};
+use super::{Database, Error, health, repositories};
 use crate::network::{Health, HostId, HostName};
 
 /// One crawl of one host.
@@ -34,6 +35,8 @@ pub struct Crawl {
     pub probes: Vec<Probe>,
     /// How much was sampled.
     pub sampled: Sampled,
+    /// Whether all was looked at whose turn it was; if not, it is its turn next time.
+    pub is_complete: bool,
 }
 
 impl Crawl {
@@ -47,6 +50,7 @@ impl Crawl {
             state: None,
             probes: Vec::new(),
             sampled: Sampled::default(),
+            is_complete: true,
         }
     }
 }
@@ -183,49 +187,173 @@ fn record(
         return Ok(None);
     };
     let at = crawl.at.to_string();
+    let mut counts = Counts::default();
+    let mut changes = Vec::new();
+    probes::enter(transaction, host, &at, &crawl.probes)?;
     if let Outcome::Finished {
-        verdicts, evidence, ..
+        scope,
+        verdicts,
+        evidence,
     } = &crawl.outcome
     {
         let numbers = enter_blobs(transaction, verdicts, catalog)?;
-        let select = |wanted: &[Verdict]| -> RoaringBitmap {
-            let chosen = verdicts
-                .iter()
-                .zip(&numbers)
-                .filter(|((_, verdict), _)| wanted.contains(verdict));
-            chosen.map(|(_, number)| *number).collect()
-        };
-        let verified = [Verdict::Read, Verdict::Sampled, Verdict::Confirmed];
-        transaction.execute(
-            "INSERT OR REPLACE INTO presence (host, verified, missing, damaged) VALUES (?1, ?2, ?3, ?4)",
-            params![
-                host.0,
-                bytes(select(&verified)),
-                bytes(select(&[Verdict::Missing])),
-                bytes(select(&[Verdict::Damaged])),
-            ],
-        )?;
-        record_reading(transaction, host, crawl.at, &select(&[Verdict::Read]))?;
+        let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
+        let told: Told = by_number.collect();
+        let held = record_held(transaction, host, *scope, &told)?;
+        record_reading(transaction, host, crawl.at, &told)?;
         evidence::enter(transaction, host, &at, evidence)?;
+        changes = repositories::update(transaction, host, &at, verdicts, catalog)?;
+        if crawl.is_complete {
+            record_turn(transaction, host, &at, crawl.state)?;
+        }
+        counts = Counts {
+            verified: held.verified.len(),
+            present: told.present.len(),
+            missing: held.missing.len(),
+            damaged: held.damaged.len(),
+            unknown: told.unknown.len(),
+        };
     }
     health::update(transaction, host, &at, &crawl.outcome)?;
+    enter_history(transaction, host, crawl, &counts)?;
+    // Whoever crawled it is done.
+    transaction.execute(
+        "UPDATE host SET claimed_until = NULL WHERE id = ?1",
+        [host.0],
+    )?;
     let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
     // A name that was spoilt by hand is nobody's.
     Ok(name.parse().ok().map(|name| Recorded {
         name,
         before,
         after,
-        repositories: Vec::new(),
+        repositories: changes,
     }))
 }
 
-/// Moves what was read now to the day of the crawl.
+/// How many blobs of a host are what after a crawl.
+#[derive(Debug, Default)]
+struct Counts {
+    verified: u64,
+    present: u64,
+    missing: u64,
+    damaged: u64,
+    unknown: u64,
+}
+
+/// Brings what is known of the blobs of a host up to date, and returns it.
+///
+/// The revision tells front ends which hosts they have to read again, so it grows only with a change.
+fn record_held(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    scope: Scope,
+    told: &Told,
+) -> rusqlite::Result<Held> {
+    let query = "SELECT verified, missing, damaged FROM presence WHERE host = ?1";
+    let row = transaction.query_row(query, [host.0], |row| {
+        let map = |column| row.get(column).map(|bytes: Vec<u8>| bitmap(&bytes));
+        Ok(Held {
+            verified: map(0)?,
+            missing: map(1)?,
+            damaged: map(2)?,
+        })
+    });
+    let before = row.optional()?;
+    let after = before.clone().unwrap_or_default().after(scope, told);
+    if before.as_ref() != Some(&after) {
+        transaction.execute(
+            "INSERT OR REPLACE INTO presence (host, verified, missing, damaged, revision)
+             SELECT ?1, ?2, ?3, ?4, 1 + coalesce(max(revision), 0) FROM presence",
+            params![
+                host.0,
+                bytes(after.verified.clone()),
+                bytes(after.missing.clone()),
+                bytes(after.damaged.clone()),
+            ],
+        )?;
+    }
+    Ok(after)
+}
+
+/// From when on the next crawl counts whose turn it is, and what the mirror's state was.
+fn record_turn(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    at: &str,
+    state: Option<TreeState>,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "UPDATE host SET finished_at = ?2 WHERE id = ?1",
+        params![host.0, at],
+    )?;
+    if let Some(state) = state {
+        transaction.execute(
+            "UPDATE host SET state_digest = ?2, tree_serial = ?3 WHERE id = ?1",
+            params![host.0, state.digest.to_string(), state.serial.map(count),],
+        )?;
+    }
+    Ok(())
+}
+
+/// Enters a crawl into the history of its host, and forgets the oldest.
+fn enter_history(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    crawl: &Crawl,
+    counts: &Counts,
+) -> rusqlite::Result<()> {
+    let failure = match &crawl.outcome {
+        Outcome::Failed(reason) => Some(reason),
+        Outcome::Finished { .. } => None,
+    };
+    transaction.execute(
+        "INSERT INTO crawl (host, began_at, ended_at, failure, requests, bytes, verified, present, missing,
+                            damaged, unknown, sampled, undetected)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        params![
+            host.0,
+            crawl.began.to_string(),
+            crawl.at.to_string(),
+            failure,
+            count(crawl.cost.requests),
+            count(crawl.cost.bytes),
+            count(counts.verified),
+            count(counts.present),
+            count(counts.missing),
+            count(counts.damaged),
+            count(counts.unknown),
+            count(crawl.sampled.blobs),
+            crawl.sampled.undetected,
+        ],
+    )?;
+    transaction.execute(
+        "DELETE FROM crawl WHERE host = ?1 AND id <=
+           (SELECT id FROM crawl WHERE host = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        params![host.0, HISTORY],
+    )?;
+    Ok(())
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// How many crawls of a host are remembered.
+const HISTORY: u32 = 200;
+
+/// Moves what was read now to the day of the crawl. What is gone or wrong was not read: if it comes
+/// back, it is another file.
 fn record_reading(
     transaction: &Transaction<'_>,
     host: HostId,
     at: Timestamp,
-    read: &RoaringBitmap,
+    told: &Told,
 ) -> rusqlite::Result<()> {
+    let gone = &told.read | &told.missing | &told.damaged;
+    if gone.is_empty() {
+        return Ok(());
+    }
     let today = at.to_zoned(TimeZone::UTC).date().to_string();
     let mut statement = transaction.prepare("SELECT day, blobs FROM reading WHERE host = ?1")?;
     let rows = statement.query_map([host.0], |row| {
@@ -234,9 +362,9 @@ fn record_reading(
     let mut days: HashMap<String, RoaringBitmap> = HashMap::new();
     for row in rows {
         let (day, blobs) = row?;
-        days.insert(day, bitmap(&blobs) - read);
+        days.insert(day, bitmap(&blobs) - &gone);
     }
-    *days.entry(today).or_default() |= read;
+    *days.entry(today).or_default() |= &told.read;
     for (day, blobs) in days {
         if blobs.is_empty() {
             transaction.execute(
@@ -259,24 +387,51 @@ fn enter_blobs(
     verdicts: &[(BlobId, Verdict)],
     catalog: &Catalog,
 ) -> rusqlite::Result<Vec<u32>> {
+    // Reading all numbers is faster than asking for each blob, unless few are wanted.
+    let all = if verdicts.len() * 8 < catalog.blobs().len() {
+        None
+    } else {
+        Some(all_numbers(transaction, catalog)?)
+    };
     let mut find = transaction.prepare_cached("SELECT id FROM blob WHERE digest = ?1")?;
     let mut enter =
         transaction.prepare_cached("INSERT INTO blob (digest, size) VALUES (?1, ?2)")?;
     let mut numbers = Vec::with_capacity(verdicts.len());
     for (id, _) in verdicts {
         let blob = catalog.blob(*id);
-        let digest = blob.digest.to_string();
-        let number = match find.query_row([&digest], |row| row.get(0)).optional()? {
+        let met = match &all {
+            Some(all) => all[id.index()],
+            None => {
+                let digest = blob.digest.to_string();
+                find.query_row([digest], |row| row.get(0)).optional()?
+            }
+        };
+        let number = match met {
             Some(number) => number,
             None => {
-                enter.execute(params![
-                    digest,
-                    i64::try_from(blob.size).unwrap_or(i64::MAX)
-                ])?;
+                enter.execute(params![blob.digest.to_string(), count(blob.size)])?;
                 u32::try_from(transaction.last_insert_rowid()).unwrap_or(u32::MAX)
             }
         };
         numbers.push(number);
+    }
+    Ok(numbers)
+}
+
+/// For each blob of the catalog, the database's number, if it has met it.
+fn all_numbers(
+    transaction: &Transaction<'_>,
+    catalog: &Catalog,
+) -> rusqlite::Result<Vec<Option<u32>>> {
+    let mut numbers = vec![None; catalog.blobs().len()];
+    let mut statement = transaction.prepare_cached("SELECT id, digest FROM blob")?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        let digest = row.get_ref(1)?.as_str().ok();
+        let digest = digest.and_then(|text| text.parse::<Digest>().ok());
+        if let Some(id) = digest.and_then(|digest| catalog.id(&digest)) {
+            numbers[id.index()] = row.get(0)?;
+        }
     }
     Ok(numbers)
 }

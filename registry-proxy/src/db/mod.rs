@@ -7,6 +7,7 @@ mod accounts;
 mod crawls;
 mod evidence;
 mod health;
+mod held;
 mod hosts;
 mod import;
 mod presence;
@@ -24,10 +25,11 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
 pub use evidence::Evidence;
+pub use held::{Held, Told};
 pub use hosts::Listed;
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
 pub use repositories::RepositoryHealth;
-pub use rounds::Known;
+pub use rounds::{Known, Turn};
 
 /// How long to wait for another writer before giving up.
 const BUSY: Duration = Duration::from_secs(10);

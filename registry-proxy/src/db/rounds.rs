@@ -1,15 +1,17 @@
-//! Rounds of crawls: what is known of a host before it is looked at again.
+//! Rounds of crawls: when each host was crawled, by whom it is being crawled, and what is known of it
+//! before it is looked at again.
 
-use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use oci_mirror::digest::Digest;
 use oci_mirror::tree::Catalog;
 use roaring::RoaringBitmap;
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, params};
 
+use super::held::Held;
 use super::presence::bitmap;
 use super::{Database, Error};
-use crate::network::HostId;
+use crate::network::{Host, HostId};
 
 /// What is known of a host. Bitmaps are over the numbers of one catalog, and of no other.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,7 +31,99 @@ pub struct Known {
     pub state: Option<Digest>,
 }
 
+impl Known {
+    /// The three sets.
+    pub fn held(&self) -> Held {
+        Held {
+            verified: self.verified.clone(),
+            missing: self.missing.clone(),
+            damaged: self.damaged.clone(),
+        }
+    }
+}
+
+/// A host, and when it was crawled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// The host.
+    pub host: Host,
+    /// When the last crawl ended, whatever it came to.
+    pub crawled_at: Option<Timestamp>,
+    /// When the last one ended that went through.
+    pub finished_at: Option<Timestamp>,
+    /// Until when somebody has it for himself.
+    pub claimed_until: Option<Timestamp>,
+}
+
+/// No claim is for longer; one that is was made by a clock that has gone back since.
+const LONGEST_CLAIM: SignedDuration = SignedDuration::from_hours(1);
+
 impl Database {
+    /// All hosts, with the times by which their turns are reckoned.
+    pub fn turns(&self) -> Result<Vec<Turn>, Error> {
+        let hosts = self.hosts()?;
+        let read = || {
+            let query = "SELECT crawled_at, finished_at, claimed_until FROM host WHERE id = ?1";
+            let mut statement = self.connection.prepare_cached(query)?;
+            let mut turns = Vec::with_capacity(hosts.len());
+            for host in hosts {
+                let times = statement.query_row([host.id.0], |row| {
+                    let time = |column| row.get::<_, Option<String>>(column);
+                    Ok([time(0)?, time(1)?, time(2)?])
+                });
+                // It may have been removed a moment ago.
+                let Some(times) = times.optional()? else {
+                    continue;
+                };
+                let [crawled_at, finished_at, claimed_until] =
+                    times.map(|time| time.and_then(|text| text.parse().ok()));
+                turns.push(Turn {
+                    host,
+                    crawled_at,
+                    finished_at,
+                    claimed_until,
+                });
+            }
+            Ok(turns)
+        };
+        read().map_err(|source| self.failed("read mirrors from", source))
+    }
+
+    /// Takes a host for oneself until some time, and says whether nobody else has it. The recording of
+    /// a crawl gives it back. What is gone is nobody's.
+    pub fn claim(&self, host: HostId, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+        let claim = || {
+            let changed = self.connection.execute(
+                "UPDATE host SET claimed_until = ?2 WHERE id = ?1
+                 AND (claimed_until IS NULL OR claimed_until < ?3 OR claimed_until > ?4)",
+                params![host.0, clock(until), clock(now), clock(now + LONGEST_CLAIM)],
+            )?;
+            let query = "SELECT 1 FROM host WHERE id = ?1";
+            Ok(changed > 0 || !self.connection.prepare_cached(query)?.exists([host.0])?)
+        };
+        claim().map_err(|source| self.failed("claim a mirror in", source))
+    }
+
+    /// Keeps a host that one has `until` then for longer.
+    pub fn hold(&self, host: HostId, until: Timestamp, longer: Timestamp) -> Result<(), Error> {
+        let changed = self.connection.execute(
+            "UPDATE host SET claimed_until = ?3 WHERE id = ?1 AND claimed_until = ?2",
+            params![host.0, clock(until), clock(longer)],
+        );
+        changed
+            .map(drop)
+            .map_err(|source| self.failed("claim a mirror in", source))
+    }
+
+    /// Gives a host back.
+    pub fn release(&self, host: HostId) -> Result<(), Error> {
+        let query = "UPDATE host SET claimed_until = NULL WHERE id = ?1";
+        let changed = self.connection.execute(query, [host.0]);
+        changed
+            .map(drop)
+            .map_err(|source| self.failed("claim a mirror in", source))
+    }
+
     /// What is known of a host, by the numbers of a catalog.
     pub fn known(&self, host: HostId, catalog: &Catalog) -> Result<Known, Error> {
         let numbers = self.numbers(catalog)?;
@@ -74,5 +168,46 @@ impl Database {
             Ok(known)
         };
         read().map_err(|source| self.failed("read crawls from", source))
+    }
+}
+
+/// A time as text that sorts as times do.
+fn clock(time: Timestamp) -> String {
+    format!("{time:.6}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hosts::tests::new_host;
+    use super::*;
+
+    #[test]
+    fn a_host_is_claimed_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let mut one = Database::open(&path).unwrap();
+        let other = Database::open(&path).unwrap();
+        let id = one.add_host(&new_host("m", "https://m.example")).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
+        assert!(one.claim(id, at(0), at(60)).unwrap());
+        assert!(!other.claim(id, at(30), at(90)).unwrap());
+        assert_eq!(other.turns().unwrap()[0].claimed_until, Some(at(60)));
+
+        one.hold(id, at(60), at(120)).unwrap();
+        assert!(!other.claim(id, at(61), at(121)).unwrap(), "it was renewed");
+        other.hold(id, at(60), at(999)).unwrap();
+        assert!(!other.claim(id, at(61), at(121)).unwrap(), "not his");
+        one.release(id).unwrap();
+        assert!(other.claim(id, at(61), at(121)).unwrap(), "given back");
+
+        let half = at(121) + SignedDuration::from_millis(500);
+        assert!(one.claim(id, half, at(200)).unwrap(), "its time is over");
+        let before = at(-9000);
+        assert!(
+            other.claim(id, before, at(0)).unwrap(),
+            "the clock went back"
+        );
+        let gone = HostId(id.0 + 1);
+        assert!(one.claim(gone, at(0), at(60)).unwrap());
     }
 }

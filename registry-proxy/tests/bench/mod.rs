@@ -34,6 +34,9 @@ pub(crate) const LIMITS: Limits = Limits {
     grace: Duration::from_secs(3),
 };
 
+/// So short a re-check that it is every blob's turn in each crawl.
+pub(crate) const ALWAYS: Duration = Duration::from_millis(1);
+
 /// A tree, a database, and what a front end would make of them.
 pub(crate) struct Bench {
     pub(crate) directory: TempDir,
@@ -188,6 +191,7 @@ impl Bench {
             ..Config::default()
         };
         config.crawler.allow_private_addresses = true;
+        config.crawler.recheck = ALWAYS;
         config
     }
 
@@ -228,6 +232,7 @@ pub(crate) fn options(depth: Depth) -> Options {
         policy: Policy::Any,
         depth,
         wire: waiting(LIMITS),
+        recheck: ALWAYS,
         ..Options::default()
     }
 }

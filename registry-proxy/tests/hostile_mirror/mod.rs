@@ -152,9 +152,11 @@ impl HostileMirror {
         state.everywhere = None;
     }
 
-    /// Takes the requests made so far.
+    /// Takes the requests made so far, but for those for the tree's state.
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.state().asked)
+        let mut asked = std::mem::take(&mut self.state().asked);
+        asked.retain(|asked| asked.path != "/state.json");
+        asked
     }
 
     /// Waits for the first connection.

@@ -23,9 +23,6 @@ use crate::db::{Evidence, Known, Sampled, Verdict};
 use crate::network::{Health, Host};
 use choose::{Choice, Part, Reading, choose};
 
-/// In so many days every blob is read again.
-const CYCLE: i64 = 7;
-
 /// So many readings in a row without a usable answer, and the host is given up for this time.
 const PATIENCE: u32 = 3;
 
@@ -315,27 +312,9 @@ fn fraction(read: u64, size: u64) -> f64 {
     read as f64 / size as f64
 }
 
-/// Whether a blob read on `day` need not be read again `today`. A clock that went back counts as old.
-pub(super) fn is_recent(day: Date, today: Date) -> bool {
-    let age = day.until(today).map(|span| i64::from(span.get_days()));
-    age.is_ok_and(|age| (0..CYCLE).contains(&age))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reading_is_good_for_a_week() {
-        let today = Date::constant(2026, 11, 21);
-        for (day, recent) in [(21, true), (15, true), (14, false), (1, false), (22, false)] {
-            assert_eq!(
-                is_recent(Date::constant(2026, 11, day), today),
-                recent,
-                "{day}"
-            );
-        }
-    }
 
     #[test]
     fn evidence_says_what_should_have_been_found() {

@@ -1,48 +1,66 @@
-//! The token bucket at which a request waits for the budget of its registry.
+//! The token bucket at which those wait who would ask or read too fast.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rate::Rate;
+use crate::registry::rate::Rate;
 
-/// Lets requests pass at a rate: the full number at once when it has rested, then as it refills.
+/// Lets units pass at a rate: the full number at once when it has rested, then as it refills.
 ///
 /// Those who wait are served in the order in which they came, because the lock is given in that order
 /// and held while waiting. Who gives up waiting takes nothing.
 #[derive(Debug)]
-pub(super) struct Bucket {
-    /// The time in which one request is refilled.
-    interval: Duration,
-    /// How far the requests let pass may be ahead of their times.
+pub struct Bucket {
+    /// So many units are refilled in this time.
+    units: u64,
+    per: Duration,
+    /// How far the units let pass may be ahead of their times.
     ahead: Duration,
-    /// The time by which all requests let pass so far are refilled.
+    /// The time by which all units let pass so far are refilled.
     full_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Bucket {
-    pub(super) fn new(rate: Rate) -> Self {
-        let interval = rate.per() / rate.requests();
+    /// One of requests.
+    pub fn new(rate: Rate) -> Self {
+        Self::of(rate.requests().into(), rate.per())
+    }
+
+    /// One of so many units a second, and at least one.
+    pub fn per_second(units: u64) -> Self {
+        Self::of(units.max(1), Duration::from_secs(1))
+    }
+
+    fn of(units: u64, per: Duration) -> Self {
         Self {
-            interval,
-            ahead: rate.per().saturating_sub(interval),
+            units,
+            per,
+            ahead: per.saturating_sub(time_of(1, units, per)),
             full_at: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Waits until a request may pass, and counts it.
-    pub(super) async fn take(&self) {
+    /// Waits until so many units may pass, and counts them. More than the bucket holds pass together once
+    /// it is full, and those who come after wait the longer.
+    pub async fn take(&self, units: u64) {
         let mut full_at = self.full_at.lock().await;
         let now = Instant::now();
         let due = full_at.map_or(now, |full_at| full_at.max(now));
         // Subtracting from the clock could go below its start.
         let wait = (due - now).saturating_sub(self.ahead);
         if !wait.is_zero() {
-            tracing::debug!(?wait, "waiting for the budget of requests");
+            tracing::debug!(?wait, "waiting for the budget");
             tokio::time::sleep(wait).await;
         }
-        *full_at = Some(due + self.interval);
+        *full_at = Some(due + time_of(units, self.units, self.per));
     }
+}
+
+/// The time in which `count` units are refilled.
+fn time_of(count: u64, units: u64, per: Duration) -> Duration {
+    let nanoseconds = per.as_nanos() * u128::from(count) / u128::from(units);
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -53,7 +71,7 @@ mod tests {
 
     async fn taken_after(bucket: &Bucket) -> Duration {
         let started = Instant::now();
-        bucket.take().await;
+        bucket.take(1).await;
         started.elapsed()
     }
 
@@ -78,7 +96,7 @@ mod tests {
         let started = Instant::now();
         let mut taken = 0;
         while started.elapsed() < Duration::from_secs(10) {
-            bucket.take().await;
+            bucket.take(1).await;
             taken += 1;
         }
         assert!((100..=111).contains(&taken), "{taken}");
@@ -87,7 +105,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_served_in_turn_and_who_gives_up_takes_nothing() {
         let bucket = Arc::new(Bucket::new("1/s".parse().unwrap()));
-        bucket.take().await;
+        bucket.take(1).await;
         let started = Instant::now();
         let mut waiting = tokio::task::JoinSet::new();
         for number in 0..4_u64 {
@@ -100,7 +118,7 @@ mod tests {
                     60_000
                 };
                 let patience = Duration::from_millis(patience);
-                let taken = tokio::time::timeout(patience, bucket.take()).await;
+                let taken = tokio::time::timeout(patience, bucket.take(1)).await;
                 taken.map(|()| number)
             });
             tokio::task::yield_now().await;
@@ -112,5 +130,16 @@ mod tests {
             }
         }
         assert_eq!(served, [(0, 1000), (3, 2000)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_units_pass_together_and_are_waited_for_afterwards() {
+        let bucket = Bucket::per_second(1000);
+        let started = Instant::now();
+        bucket.take(4000).await;
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        bucket.take(1).await;
+        // A millisecond's unit less than a full bucket may be ahead.
+        assert_eq!(started.elapsed(), Duration::from_millis(3001));
     }
 }
