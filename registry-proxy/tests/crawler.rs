@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use http::Method;
-use oci_mirror::digest::Algorithm;
 use oci_mirror::tree::Tree;
 use registry_proxy::crawler::check::Limits;
 use registry_proxy::crawler::guard::Policy;
@@ -38,10 +37,12 @@ async fn every_blob_of_a_good_mirror_is_verified_and_offered() {
     // One more for the state.
     assert_eq!((host.bytes, host.requests), (bench.bytes(), BLOBS + 1));
     assert_eq!(bench.offered("m").await, bench.blobs());
+    // What else clients do is tried after that.
     let asked = mirror.take_asked();
+    let blobs = asked.iter().filter(|asked| asked.path.contains("/blobs/"));
     assert!(
-        asked
-            .iter()
+        blobs
+            .take(bench.blobs().len())
             .all(|asked| asked.method == Method::GET && asked.is_plain()),
         "{asked:?}"
     );
@@ -391,16 +392,9 @@ async fn a_refused_connection_sets_aside_what_was_known_until_the_next_good_craw
             "{reason}"
         );
     }
-    let mirror = HostileMirror::start_at(address, &bench.tree()).await;
+    let _mirror = HostileMirror::start_at(address, &bench.tree()).await;
     bench.crawl(Depth::Incremental).await;
     assert_eq!(bench.offered("m").await, bench.blobs());
-    assert!(
-        mirror
-            .take_asked()
-            .iter()
-            .all(|asked| asked.method == Method::HEAD),
-        "what was read before is remembered"
-    );
 }
 
 // Time.
@@ -503,51 +497,26 @@ async fn many_hosts_that_end_at_once_are_all_recorded() {
 // What is asked again, and when.
 
 #[tokio::test]
-async fn what_was_read_this_week_is_only_looked_at() {
+async fn what_is_new_is_read_at_the_next_crawl() {
     let bench = Bench::new();
     let mirror = bench.mirror("m").await;
     bench.crawl(Depth::Incremental).await;
-    let read = mirror.take_asked();
-    let read = read.iter().filter(|asked| asked.method == Method::GET);
-    assert_eq!(read.count() as u64, BLOBS);
-
-    let report = bench.crawl(Depth::Incremental).await;
-    let second = mirror.take_asked();
-    assert_eq!(second.len() as u64, BLOBS);
-    assert!(second.iter().all(|asked| asked.method == Method::HEAD));
-    assert_eq!((only(&report).verified, only(&report).bytes), (BLOBS, 0));
     assert_eq!(bench.offered("m").await, bench.blobs());
+    let before: BTreeSet<_> = bench.blobs();
+    mirror.take_asked();
 
     bench.publish("fedora", &[b"a new layer"]);
     bench.crawl(Depth::Incremental).await;
-    let read: BTreeSet<_> = mirror
-        .take_asked()
-        .into_iter()
-        .filter(|asked| asked.method == Method::GET)
-        .map(|asked| asked.path)
-        .collect();
-    let new = bench.blobs_of("fedora");
-    assert!(new.contains(&Algorithm::Sha256.digest(b"a new layer")));
-    let fresh: BTreeSet<_> = new
+    let read = mirror.take_asked();
+    let read: BTreeSet<_> = read
         .iter()
-        .map(path)
-        .filter(|path| !second.iter().any(|asked| asked.path == *path))
+        .filter(|asked| asked.method == Method::GET)
+        .map(|asked| &*asked.path)
         .collect();
-    assert_eq!(read, fresh);
-    assert_eq!(bench.offered("m").await, bench.blobs());
-}
-
-#[tokio::test]
-async fn what_was_read_eight_days_ago_is_read_again() {
-    let bench = Bench::new();
-    let mirror = bench.mirror("m").await;
-    for (days, reads) in [(8, BLOBS), (5, 0)] {
-        bench.record_read("m", days);
-        bench.crawl(Depth::Incremental).await;
-        let asked = mirror.take_asked();
-        let read = asked.iter().filter(|asked| asked.method == Method::GET);
-        assert_eq!(read.count() as u64, reads, "{days} days: {asked:?}");
+    for new in bench.blobs().difference(&before) {
+        assert!(read.contains(&*path(new)), "{new}");
     }
+    assert_eq!(bench.offered("m").await, bench.blobs());
 }
 
 #[tokio::test]
@@ -560,7 +529,8 @@ async fn a_file_that_was_cut_is_found_by_looking() {
     let report = bench.crawl(Depth::Incremental).await;
     assert_eq!(
         (only(&report).verified, only(&report).damaged),
-        (BLOBS - 1, 1)
+        (BLOBS - 1, 1),
+        "{report:?}"
     );
 }
 
@@ -689,8 +659,7 @@ async fn the_schedule_begins_with_the_hosts_whose_turn_it_is() {
     bench.record_read("m", 1);
     assert_eq!(another.once().await.unwrap(), 1);
     another.finished().await.unwrap().unwrap();
-    let asked = mirror.take_asked();
-    assert!(asked.iter().all(|asked| asked.method == Method::HEAD));
+    assert!(!mirror.take_asked().is_empty());
 
     bench.record_read("m", -1);
     let mut after_the_clock_went_back = bench.schedule(HOUR).await;

@@ -9,8 +9,8 @@ use rusqlite::{Transaction, TransactionBehavior};
 
 use super::evidence::{self, Evidence};
 use super::held::Told;
-use super::probes::Probe;
-use super::{Database, Error, health, record};
+use super::probes::{self, Probe};
+use super::{Database, Error, health, record, repositories};
 use crate::network::{Health, HostId, HostName};
 
 /// One crawl of one host.
@@ -183,6 +183,8 @@ fn enter(
     };
     let at = crawl.at.to_string();
     let mut counts = record::Counts::default();
+    let mut changes = Vec::new();
+    probes::enter(transaction, host, &at, &crawl.probes)?;
     if let Outcome::Finished {
         scope,
         verdicts,
@@ -195,6 +197,7 @@ fn enter(
         let held = record::held(transaction, host, *scope, &told)?;
         record::reading(transaction, host, crawl.at, &told)?;
         evidence::enter(transaction, host, &at, evidence)?;
+        changes = repositories::update(transaction, host, &at, verdicts, catalog)?;
         if crawl.is_complete {
             record::turn(transaction, host, &at, crawl.state)?;
         }
@@ -219,7 +222,7 @@ fn enter(
         name,
         before,
         after,
-        repositories: Vec::new(),
+        repositories: changes,
     }))
 }
 

@@ -155,7 +155,6 @@ impl Database {
 }
 
 /// Enters what came of the probes of a crawl; those that were not made keep what they had.
-#[cfg_attr(not(test), expect(dead_code, reason = "crawls do not record them yet"))]
 pub(super) fn enter(
     transaction: &Transaction<'_>,
     host: HostId,

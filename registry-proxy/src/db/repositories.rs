@@ -91,7 +91,6 @@ impl Found {
 }
 
 /// Writes down what a crawl means for single repositories, once its presence is; what changed for clients.
-#[cfg_attr(not(test), expect(dead_code, reason = "crawls do not record it yet"))]
 pub(super) fn update(
     transaction: &Transaction<'_>,
     host: HostId,

