@@ -192,8 +192,8 @@ fn enter(
     } = &crawl.outcome
     {
         let numbers = record::blobs(transaction, verdicts, catalog)?;
-        let verdicts = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
-        let told: Told = verdicts.collect();
+        let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
+        let told: Told = by_number.collect();
         let held = record::held(transaction, host, *scope, &told)?;
         record::reading(transaction, host, crawl.at, &told)?;
         evidence::enter(transaction, host, &at, evidence)?;
