@@ -342,15 +342,15 @@ mod tests {
             let verdicts: Vec<_> = all.map(|id| (id, verdict(id))).collect();
             let outcome = Outcome::Finished {
                 scope: Scope::Whole,
-                verdicts: verdicts.clone(),
+                verdicts,
                 evidence: Vec::new(),
             };
             let crawl = Crawl::new(Timestamp::UNIX_EPOCH, outcome);
-            database.record_crawl(host, &crawl, &catalog).unwrap();
-            let transaction = database.connection.transaction().unwrap();
-            let changes = update(&transaction, host, "now", &verdicts, &catalog).unwrap();
-            transaction.commit().unwrap();
-            (changes, database.repository_health(host).unwrap())
+            let recorded = database.record_crawl(host, &crawl, &catalog).unwrap();
+            (
+                recorded.unwrap().repositories,
+                database.repository_health(host).unwrap(),
+            )
         };
         assert_eq!(told(Verdict::Read), (vec![], vec![]));
         for crawls in 1..=3 {
