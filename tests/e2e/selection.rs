@@ -38,10 +38,12 @@ impl Scene {
         self.network.directory.path().join(name)
     }
 
-    /// Gives the running front end further settings; it takes them up by itself.
+    /// Gives the running front end further settings; it takes them up by itself. One client asks for one
+    /// blob again and again here, which must not be taken for retries.
     fn configure(&self, settings: &str) {
         let text = format!(
-            "trusted-proxies = [\"127.0.0.0/8\"]\n{settings}\n[crawler]\nenabled = false\n"
+            "trusted-proxies = [\"127.0.0.0/8\"]\n{settings}\n[crawler]\nenabled = false\n\
+             [redirect]\nretry-window = \"0s\"\n"
         );
         replace(&self.path("config.toml"), text.as_bytes());
     }
