@@ -1,6 +1,6 @@
 //! Crawling again and again, beside a running front end.
 //!
-//! Each host has its own [turn](super::turn), about an interval after its last crawl, and its own task: one
+//! Each host has its own turn (`turn`), about an interval after its last crawl, and its own task: one
 //! that takes half a day to be read does not keep the others from being looked at every hour. Where
 //! clients came back for the same blob, the mirror they were sent to is looked at out of turn.
 

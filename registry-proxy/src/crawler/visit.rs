@@ -1,6 +1,6 @@
 //! One host: what is asked of it, one thing after the other, over one connection.
 //!
-//! [`walk`](super::walk) is the way through it, [`findings`](super::findings) what is brought home.
+//! `walk` is the way through it, `findings` what is brought home.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The way to mirrors: what all crawls of a process share of it.
 //!
 //! There is one client for each policy, made once: each that is made reads the system's certificates anew.
-//! Redirects are followed by [`exchange`], not by the client, so that each hop is judged and paced.
+//! Redirects are followed by `exchange`, not by the client, so that each hop is judged and paced.
 
 pub(super) mod exchange;
 

@@ -1,7 +1,7 @@
 //! Files of lines `CIDR ASN`: which network announces a prefix, as tables of BGP routes are published.
 //!
 //! A longer prefix is cut out of the shorter ones around it once, when the file is read, so that a lookup
-//! is what it is in any other [table](super::table). Blank lines and those that begin with `#` say nothing;
+//! is what it is in any other table. Blank lines and those that begin with `#` say nothing;
 //! what else is no such line refuses the file, since a table half read sends clients the wrong way.
 
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 //! Mirrors of one tree hold nearly the same, so there are few distinct sets of hosts however many
 //! blobs there are. [`Presence`] therefore keeps the distinct sets once, and for each blob the number
 //! of its set: 4 bytes a blob. It is built by splitting the sets host by host, so the sets are never
-//! compared with each other; when a host or a few have changed, the next table is made [from it](update).
+//! compared with each other; when a host or a few have changed, the next table is made from it (`update`).
 
 mod builder;
 mod set;

@@ -2,7 +2,7 @@
 //!
 //! podman before 4.5 and skopeo before 1.12 fail a whole pull when one mirror fails them. An operator may
 //! [name](rule) such clients; they are sent nowhere, but get the bytes of the tree, or, if the operator would
-//! rather spend the traffic than the disk, those of mirrors: read here piece by piece, each [checked](verified)
+//! rather spend the traffic than the disk, those of mirrors: read here piece by piece, each checked
 //! before it is handed on, and from the next mirror or at last the tree if it is wrong or does not come.
 //! Invariant: no byte goes out that was not compared with a digest.
 //!

@@ -1,6 +1,6 @@
 //! The bytes of a host: which of them are read this time, and whether they are right.
 //!
-//! A blob counts as verified only after bytes of that very blob were read there. [`choose`] says which;
+//! A blob counts as verified only after bytes of that very blob were read there. [`choose`](mod@choose) says which;
 //! here they are read, and what was found becomes verdicts and evidence.
 
 pub mod choose;
