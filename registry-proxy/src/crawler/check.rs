@@ -78,8 +78,9 @@ impl Mirror {
     ///
     /// Servers get `HEAD` wrong in ways that harm no client: they refuse it, or name no length, or 0. And a
     /// page sent for everything may name none either. So `HEAD` is believed when it says that the file is
-    /// as it should be or is not there, and all else is for the bytes to show.
-    pub async fn look(&mut self, url: &str, size: u64, digest: &Digest) -> Answer {
+    /// as it should be or is not there, and all else is for the bytes to show: all of them, if they are no
+    /// more than `most`, or else the first.
+    pub async fn look(&mut self, url: &str, size: u64, digest: &Digest, most: u64) -> Answer {
         let question = Question::new(Method::HEAD, url, 0, Identity::Crawler);
         let exchange = match self.ask(question).await {
             Err(failure) => return failure.into(),
@@ -90,7 +91,24 @@ impl Mirror {
         match head(exchange.status(), exchange.headers(), size) {
             Ok(Some(_)) => Answer::There,
             Err(answer @ (Answer::Missing | Answer::Unknown(_))) if !refused => answer,
-            _ => self.read(url, size, digest).await,
+            _ if size <= most => self.read(url, size, digest).await,
+            _ => self.first_byte(url, size).await,
+        }
+    }
+
+    /// Whether a blob is there with the right length, as the answer for its first byte says.
+    async fn first_byte(&mut self, url: &str, size: u64) -> Answer {
+        let range = 0..1;
+        let question = Question {
+            range: Some(range.clone()),
+            ..Question::new(Method::GET, url, 1, Identity::Crawler)
+        };
+        match self.ask(question).await {
+            Err(failure) => failure.into(),
+            Ok(exchange) => match part(exchange.status(), exchange.headers(), &range, size) {
+                Ok(()) => Answer::There,
+                Err(answer) => answer,
+            },
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::doubt::Doubt;
+use super::odds;
 use super::visit::{Occasion, Options, Surroundings, Visit, visit};
 use super::wire::{self, Wire};
 use crate::db::{self, Crawl, Database, Evidence, Known, Outcome, Probe, ProbeResult, Told};
@@ -196,6 +197,7 @@ impl Crawler {
         );
         let elapsed = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::ZERO);
         let crawl = Crawl {
+            base: host.download_url().cloned(),
             began: occasion.now,
             cost: visit.cost,
             state: visit.state,
@@ -272,7 +274,7 @@ fn summary(host: &Host, known: &Known, visit: &Visit, catalog: &Catalog) -> Host
     let mut report = HostReport {
         name: host.name.to_string(),
         sampled: visit.sampled.blobs,
-        odds: -visit.sampled.undetected.exp_m1(),
+        odds: odds::detected(visit.sampled.undetected),
         serial,
         behind: serial.map(|serial| catalog.state().serial.saturating_sub(serial)),
         bytes: visit.cost.bytes,

@@ -24,7 +24,7 @@ use super::visit::{Depth, Occasion, Options, Surroundings};
 use super::wire::Wire;
 use crate::config::Config;
 use crate::db::{Database, Turn};
-use crate::network::HostId;
+use crate::network::{Health, HostId};
 use crate::notify::Notifier;
 use crate::snapshot::Snapshot;
 
@@ -138,7 +138,11 @@ impl Schedule {
             }
             if turn::is_due(&turn, self.interval, now) && self.may_begin(host.id) {
                 due.push((&incremental, turn));
-            } else if suspected.contains(&host.id) && turn::may_be_checked(&turn, now) {
+            } else if host.health == Health::Healthy
+                && suspected.contains(&host.id)
+                && turn::may_be_checked(&turn, now)
+            {
+                // Of others it would be believed that they are well, by what little is looked at.
                 due.push((&check, turn));
             }
         }

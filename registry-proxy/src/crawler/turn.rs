@@ -49,13 +49,15 @@ pub fn is_due(turn: &Turn, interval: Duration, now: Timestamp) -> bool {
         None => true,
     };
     let is_rested = is_past(crawled, pause(interval));
+    // A look out of turn must not put off the turn, or clients could by asking twice.
+    let is_free = is_past(crawled, pause(interval).min(CHECK));
     match &turn.host.health {
         Health::Failing { crawls, .. } if *crawls < FAILURES_TO_DISABLE => is_rested,
         Health::Failing { .. } => is_past(crawled, varied(interval, &turn.host.name, crawled)),
         Health::Healthy | Health::Quarantined { .. } => {
             let finished = turn.finished_at;
             let next = |finished| is_past(finished, varied(interval, &turn.host.name, finished));
-            is_rested && finished.is_none_or(next)
+            is_free && finished.is_none_or(next)
         }
     }
 }

@@ -198,14 +198,18 @@ pub async fn visit(
     findings.into_visit(carried, options.depth, cost)
 }
 
-/// The numbers of the blobs of the repositories a host carries.
+/// The numbers of the blobs of the repositories a host carries, but for those that are too large for it.
 fn carried(host: &Host, catalog: &Catalog) -> RoaringBitmap {
     let repositories = catalog
         .repositories()
         .filter(|(name, _)| host.carries(name));
     let mut blobs = RoaringBitmap::new();
     for (_, repository) in repositories {
-        blobs.extend(repository.members().map(|id| id.0));
+        let fits = |id: &BlobId| {
+            let size = catalog.blob(*id).size;
+            host.max_blob_size.is_none_or(|most| size <= most)
+        };
+        blobs.extend(repository.members().filter(fits).map(|id| id.0));
     }
     blobs
 }

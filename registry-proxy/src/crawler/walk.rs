@@ -86,6 +86,8 @@ impl Walk<'_> {
             let is_damaged = |told: &(BlobId, Verdict)| told.1 == Verdict::Damaged;
             // It is not used before this is right, whatever else it holds.
             if is_quarantined && self.findings.verdicts().iter().any(is_damaged) {
+                // Nothing was looked at: if it has moved, that is still to be seen.
+                self.findings.state = None;
                 return;
             }
         }
@@ -211,18 +213,18 @@ impl Walk<'_> {
             let url = self.base.join(&TreePath::Blob(blob.digest));
             let there = self.if_there(id);
             let reads = there == Verdict::Present && blob.size <= SMALL && blob.size <= self.budget;
+            let (before, most) = (self.mirror.bytes, self.budget.max(SMALL));
             let asking = async {
                 if reads {
                     self.mirror.read(&url, blob.size, &blob.digest).await
                 } else {
-                    self.mirror.look(&url, blob.size, &blob.digest).await
+                    self.mirror.look(&url, blob.size, &blob.digest, most).await
                 }
             };
             match timeout_at(self.deadline, asking).await {
                 Ok(answer) => {
-                    if reads && answer == Answer::Right {
-                        self.budget -= blob.size;
-                    }
+                    let read = self.mirror.bytes - before;
+                    self.budget = self.budget.saturating_sub(read);
                     self.findings.note((id, blob), url, answer, there);
                 }
                 Err(_) => self.run_out_of_time(),

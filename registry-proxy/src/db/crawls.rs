@@ -11,11 +11,13 @@ use super::evidence::{self, Evidence};
 use super::held::Told;
 use super::probes::{self, Probe};
 use super::{Database, Error, health, record, repositories};
-use crate::network::{Health, HostId, HostName};
+use crate::network::{BaseUrl, Health, HostId, HostName};
 
 /// One crawl of one host.
 #[derive(Debug, Clone)]
 pub struct Crawl {
+    /// Where: `None` if that cannot have changed meanwhile.
+    pub base: Option<BaseUrl>,
     /// When it began.
     pub began: Timestamp,
     /// When it ended.
@@ -38,6 +40,7 @@ impl Crawl {
     /// A crawl of which no more is known than what it came to.
     pub fn new(at: Timestamp, outcome: Outcome) -> Self {
         Self {
+            base: None,
             began: at,
             at,
             outcome,
@@ -181,6 +184,9 @@ fn enter(
     let Some((name, before)) = health::of(transaction, host)? else {
         return Ok(None);
     };
+    if !record::is_of_this_server(transaction, host, crawl)? {
+        return Ok(None);
+    }
     let at = crawl.at.to_string();
     let mut counts = record::Counts::default();
     let mut changes = Vec::new();
@@ -209,7 +215,7 @@ fn enter(
             unknown: told.unknown.len(),
         };
     }
-    health::update(transaction, host, &at, &crawl.outcome)?;
+    health::update(transaction, host, &at, &crawl.outcome, catalog)?;
     record::history(transaction, host, crawl, &counts)?;
     // Whoever crawled it is done.
     transaction.execute(

@@ -1,6 +1,7 @@
 //! Health: what a crawl means for a host as a whole.
 
 use jiff::{SignedDuration, Timestamp};
+use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -10,6 +11,7 @@ use super::evidence::{Evidence, cut};
 use super::presence::bitmap;
 use super::{Database, Error};
 use crate::crawler::odds;
+use crate::network::standing::FAILURES_TO_DISABLE;
 use crate::network::{Health, HostId, HostName};
 
 /// What the columns of a host say.
@@ -124,6 +126,7 @@ pub(super) fn update(
     host: HostId,
     at: &str,
     outcome: &Outcome,
+    catalog: &Catalog,
 ) -> rusqlite::Result<()> {
     let before = state(transaction, host)?;
     let told = match outcome {
@@ -136,7 +139,7 @@ pub(super) fn update(
         Outcome::Finished { .. } if before.quarantine.is_none() => Told::Clean(Clean::default()),
         Outcome::Finished {
             scope, verdicts, ..
-        } => Told::Clean(clean(transaction, host, *scope, verdicts)?),
+        } => Told::Clean(clean(transaction, host, *scope, verdicts, catalog)?),
     };
     let after = next(before, at, told);
     transaction.execute(
@@ -183,6 +186,7 @@ fn clean(
     host: HostId,
     scope: Scope,
     verdicts: &[(BlobId, Verdict)],
+    catalog: &Catalog,
 ) -> rusqlite::Result<Clean> {
     let query = "SELECT verified, damaged FROM presence WHERE host = ?1";
     let sets = transaction.query_row(query, [host.0], |row| {
@@ -205,11 +209,19 @@ fn clean(
     let mut open = verdicts
         .iter()
         .filter(is(&[Verdict::Present, Verdict::Unknown]));
+    // What has left the tree is nobody's to mend.
+    let numbers = super::presence::numbers(transaction, catalog)?;
+    let owed = |set: &RoaringBitmap| -> RoaringBitmap {
+        let owed = numbers.among(set);
+        owed.map(|id| id.0).collect()
+    };
+    let samples = samples.count() as u64;
+    // Where nothing was read nothing was shown: a host that has lost all it had has mended nothing.
     Ok(Clean {
-        samples: samples.count() as u64,
-        is_mended: damaged.is_empty(),
-        is_all_read: open.next().is_none() && verified.is_subset(&read),
-        is_whole: scope == Scope::Whole,
+        samples,
+        is_mended: owed(&damaged).is_empty(),
+        is_all_read: open.next().is_none() && owed(&verified).is_subset(&owed(&read)),
+        is_whole: scope == Scope::Whole && samples > 0,
     })
 }
 
@@ -218,9 +230,14 @@ impl Database {
     ///
     /// What was damaged there is read again at the next crawl, and if it still is, the quarantine begins anew.
     pub fn clear_quarantine(&mut self, name: &HostName) -> Result<bool, Error> {
-        let query = "UPDATE host SET quarantine = NULL, quarantined_at = NULL, clean_samples = 0
+        // Failures of that time were told to nobody: the next one is.
+        let query = "UPDATE host SET quarantine = NULL, quarantined_at = NULL, clean_samples = 0,
+                                     failed_crawls = min(failed_crawls, ?2)
                      WHERE name = ?1 AND quarantine IS NOT NULL";
-        let cleared = self.connection.execute(query, [name.as_str()]);
+        let untold = FAILURES_TO_DISABLE - 1;
+        let cleared = self
+            .connection
+            .execute(query, params![name.as_str(), untold]);
         cleared
             .map(|rows| rows > 0)
             .map_err(|source| self.failed("change", source))

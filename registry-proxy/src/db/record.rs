@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use super::crawls::{Crawl, Outcome, Scope, TreeState, Verdict};
 use super::held::{Held, Told};
 use super::presence::{bitmap, bytes};
-use crate::network::HostId;
+use crate::network::{BaseUrl, HostId};
 
 /// How many blobs of a host are what after a crawl.
 #[derive(Debug, Default)]
@@ -23,6 +23,28 @@ pub(super) struct Counts {
     pub(super) missing: u64,
     pub(super) damaged: u64,
     pub(super) unknown: u64,
+}
+
+/// Whether a crawl was of the server at which clients are sent for the host now: it may have moved meanwhile.
+pub(super) fn is_of_this_server(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    crawl: &Crawl,
+) -> rusqlite::Result<bool> {
+    let Some(base) = &crawl.base else {
+        return Ok(true);
+    };
+    let mut statement =
+        transaction.prepare_cached("SELECT url FROM url WHERE host = ?1 ORDER BY position")?;
+    let urls = statement.query_map([host.0], |row| row.get::<_, String>(0))?;
+    for url in urls {
+        if let Ok(url) = url?.parse::<BaseUrl>()
+            && url.is_http()
+        {
+            return Ok(url == *base);
+        }
+    }
+    Ok(false)
 }
 
 /// Brings what is known of the blobs of a host up to date, and returns it.

@@ -123,8 +123,12 @@ pub(super) fn update(
     let mut changes = Vec::new();
     for (name, repository) in carried() {
         let own = own(repository);
+        if own.is_empty() {
+            // Its row, if it has one, is forgotten below.
+            continue;
+        }
         let failed_crawls = rows.remove(name.as_str());
-        if own.is_empty() || (failed_crawls.is_none() && own.is_disjoint(&sets.amiss)) {
+        if failed_crawls.is_none() && own.is_disjoint(&sets.amiss) {
             continue;
         }
         let found = sets.of(&own);
@@ -147,8 +151,13 @@ pub(super) fn update(
         }
     }
     // What is not carried any more, or has nothing of its own.
-    for name in rows.keys() {
-        forget(transaction, host, name)?;
+    for (name, failed_crawls) in rows {
+        forget(transaction, host, &name)?;
+        if failed_crawls >= FAILURES_TO_DISABLE
+            && let Ok(name) = name.parse()
+        {
+            changes.push((name, Change::Returned));
+        }
     }
     Ok(changes)
 }

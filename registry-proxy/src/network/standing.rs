@@ -26,7 +26,7 @@ pub enum Health {
         /// Why the last one failed.
         reason: String,
     },
-    /// It sent wrong bytes; a clean crawl of everything brings it back.
+    /// It sent wrong bytes; that it no longer does has to be shown by reading.
     Quarantined {
         /// What was wrong.
         reason: String,

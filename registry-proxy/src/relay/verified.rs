@@ -145,7 +145,15 @@ impl Reader {
         let length = piece.end - piece.start;
         while let Some((host, url)) = self.sources.front() {
             let (host, url) = (*host, url.clone());
-            match self.read_mirror(&url, piece, digest).await {
+            // A server gives up a client that is slow; so a transfer that was under way may break for a reason
+            // that is none of the mirror's, and is begun once more.
+            let was_under_way = self.transfer.is_some();
+            let mut read = self.read_mirror(&url, piece, digest).await;
+            if was_under_way && matches!(read, Err(Failure::Source(Error::Broken(_)))) {
+                self.transfer = None;
+                read = self.read_mirror(&url, piece, digest).await;
+            }
+            match read {
                 Ok(bytes) => {
                     self.relay.count(true, length);
                     return Ok(bytes);

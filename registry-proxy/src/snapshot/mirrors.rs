@@ -6,7 +6,7 @@
 //! database. After a crawl, only what the hosts hold that were crawled is read; a [`Reading`] says which
 //! these are. Whatever is not as it was left makes everything be read anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use oci_mirror::tree::Catalog;
@@ -185,8 +185,11 @@ fn updated(
         let presence = database.presence_by(&numbers, catalog, hosts)?;
         return Ok((Arc::new(presence), numbers));
     }
+    // A host whose row made no sense until now has a presence that nobody has read.
+    let known_hosts = known.network.hosts().iter();
+    let was_there: HashSet<HostId> = known_hosts.map(|host| host.id).collect();
     let is_still = |host: HostId| match (reading.revisions.get(&host), revisions.get(&host)) {
-        (Some(then), Some(now)) => then.is_still(*now),
+        (Some(then), Some(now)) => was_there.contains(&host) && then.is_still(*now),
         (then, now) => then.is_none() && now.is_none(),
     };
     let mut changes = Vec::new();

@@ -199,6 +199,7 @@ async fn a_mirror_that_finds_everything_with_the_right_length_is_found_out() {
             &format!("{}{}", hostile.url(), path(&layer)),
             bench.size(&layer),
             &layer,
+            u64::MAX,
         )
         .await;
     assert_eq!(answer, Answer::There, "that is all that looking tells");

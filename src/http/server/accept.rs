@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -208,7 +209,8 @@ where
                 .into_owned()
         );
         let told = stopped.clone();
-        let mut stop = pin!(stopped.changed());
+        // Whatever was done before: it has to hear of it when it is polled.
+        let mut stop = pin!(unconstrained(stopped.changed()));
         let (mut is_ending, mut is_waiting) = (false, false);
         poll_fn(|context| {
             // It is polled once to be woken, and then only when it has something to say: all connections

@@ -237,3 +237,59 @@ fn only_a_crawl_that_went_through_counts_as_one_and_history_has_an_end() {
     });
     assert_eq!(counts.unwrap(), (200, 214));
 }
+
+#[test]
+fn a_host_that_has_lost_what_was_damaged_has_mended_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = catalog(&dir.path().join("tree"));
+    let mut database = Database::open(&dir.path().join("x.db")).unwrap();
+    let new = new_host("m", "https://m.example/t");
+    let id = database.add_host(&new).unwrap();
+    let told = |first, second| vec![(BlobId(0), first), (BlobId(1), second)];
+    let evidence = Evidence {
+        digest: catalog.blob(BlobId(1)).digest,
+        url: "https://m/x".to_owned(),
+        expected: "sense".to_owned(),
+        found: "nonsense".to_owned(),
+        identity: Identity::Crawler,
+    };
+    let damaged = told(Verdict::Read, Verdict::Damaged);
+    let gone = told(Verdict::Missing, Verdict::Missing);
+    let mended = told(Verdict::Read, Verdict::Read);
+    for (verdicts, evidence, is_quarantined) in [
+        (damaged, vec![evidence], true),
+        (gone, vec![], true),
+        (mended, vec![], false),
+    ] {
+        let crawl = finished(Scope::Whole, verdicts, evidence);
+        database.record_crawl(id, &crawl, &catalog).unwrap();
+        let health = database.host(&new.name).unwrap().host.health;
+        assert_eq!(
+            matches!(health, Health::Quarantined { .. }),
+            is_quarantined,
+            "{health:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_found_at_another_server_is_not_held_of_this_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = catalog(&dir.path().join("tree"));
+    let mut database = Database::open(&dir.path().join("x.db")).unwrap();
+    let new = new_host("m", "https://m.example/t");
+    let id = database.add_host(&new).unwrap();
+    for (base, is_recorded) in [
+        ("https://old.example/t", false),
+        ("https://m.example/t", true),
+    ] {
+        let crawl = Crawl {
+            base: base.parse().ok(),
+            ..finished(Scope::Whole, vec![(BlobId(0), Verdict::Read)], vec![])
+        };
+        let recorded = database.record_crawl(id, &crawl, &catalog).unwrap();
+        assert_eq!(recorded.is_some(), is_recorded, "{base}");
+        let known = database.known(id, &catalog).unwrap();
+        assert_eq!(known.verified.contains(0), is_recorded, "{base}");
+    }
+}
