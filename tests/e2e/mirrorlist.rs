@@ -3,23 +3,10 @@
 use std::io::Write as _;
 
 use reqwest::Method;
-use serde_json::Value;
 use support::process::{program, run};
 
 use crate::http;
-use crate::network::{AUSTRALIAN, FrontEnd, GERMAN, Network};
-
-fn listed(front_end: &FrontEnd, path: &str, client: &str) -> Value {
-    let fields = [("accept", "application/json"), ("x-forwarded-for", client)];
-    front_end.get(&format!("{path}?mirrorlist"), &fields).json()
-}
-
-fn names(list: &Value, what: &str) -> Vec<String> {
-    let mirrors = list[what].as_array().unwrap().iter();
-    mirrors
-        .map(|mirror| mirror["name"].as_str().unwrap().to_owned())
-        .collect()
-}
+use crate::network::{AUSTRALIAN, GERMAN, Network, names};
 
 #[test]
 fn each_client_sees_the_order_it_is_sent_by() {
@@ -30,7 +17,7 @@ fn each_client_sees_the_order_it_is_sent_by() {
         (GERMAN, "country", ["heidelberg", "sydney"]),
         (AUSTRALIAN, "country", ["sydney", "heidelberg"]),
     ] {
-        let list = listed(front_end, &layer, client);
+        let list = front_end.mirrorlist(&layer, client);
         assert_eq!(names(&list, "mirrors"), order);
         assert_eq!(list["client"]["address"], client);
         assert_eq!(
@@ -44,7 +31,7 @@ fn each_client_sees_the_order_it_is_sent_by() {
         let origin = http::get(list["origin"].as_str().unwrap(), &[]);
         assert_eq!(origin.body.len() as u64, size);
     }
-    let manifest = listed(front_end, "/v2/debian/manifests/12", GERMAN);
+    let manifest = front_end.mirrorlist("/v2/debian/manifests/12", GERMAN);
     assert_eq!(
         (names(&manifest, "mirrors").len(), &manifest["redirected"]),
         (2, &false.into())
@@ -120,9 +107,9 @@ fn a_private_mirror_is_shown_to_its_own_networks_only() {
     tools.crawl();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     crate::network::wait(|| {
-        names(&listed(&network.front_end, &layer, GERMAN), "mirrors").len() == 3
+        names(&network.front_end.mirrorlist(&layer, GERMAN), "mirrors").len() == 3
     });
-    let own = listed(&network.front_end, &layer, GERMAN);
+    let own = network.front_end.mirrorlist(&layer, GERMAN);
     assert_eq!(names(&own, "mirrors")[0], "campus");
     assert_eq!(own["private-mirrors"], 0);
     for accept in ["text/plain", "text/html", "application/json"] {
@@ -137,7 +124,7 @@ fn a_private_mirror_is_shown_to_its_own_networks_only() {
         );
         assert!(text.contains("private") && !text.contains(GERMAN), "{text}");
     }
-    let other = listed(&network.front_end, &layer, AUSTRALIAN);
+    let other = network.front_end.mirrorlist(&layer, AUSTRALIAN);
     assert_eq!(other["private-mirrors"], 1);
 }
 
@@ -151,9 +138,9 @@ fn a_reason_to_leave_a_mirror_out_cannot_break_out_of_any_form() {
         .run(&["mirror", "disable", "sydney", "--reason", evil]);
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     crate::network::wait(|| {
-        names(&listed(&network.front_end, &layer, GERMAN), "left-out") == ["sydney"]
+        names(&network.front_end.mirrorlist(&layer, GERMAN), "left-out") == ["sydney"]
     });
-    let json = listed(&network.front_end, &layer, GERMAN);
+    let json = network.front_end.mirrorlist(&layer, GERMAN);
     assert_eq!(json["left-out"][0]["inactive"], "disabled-by-admin");
     let why = json["left-out"][0]["why"].as_str().unwrap();
     assert!(why.ends_with(evil), "{why}");

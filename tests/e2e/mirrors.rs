@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::network::{GERMAN, Network, Tools, fails, program, wait};
+use crate::network::{GERMAN, Network, Tools, fails, names, program, wait};
 
 /// A database of its own, and files to import.
 struct Desk {
@@ -467,21 +467,6 @@ fn an_import_without_an_end_is_refused() {
 }
 
 /// What `?mirrorlist` tells a client in Germany.
-fn listed(network: &Network, path: &str) -> Value {
-    let fields = [("accept", "application/json"), ("x-forwarded-for", GERMAN)];
-    network
-        .front_end
-        .get(&format!("{path}?mirrorlist"), &fields)
-        .json()
-}
-
-fn names(list: &Value, what: &str) -> Vec<String> {
-    let mirrors = list[what].as_array().unwrap().iter();
-    mirrors
-        .map(|mirror| mirror["name"].as_str().unwrap().to_owned())
-        .collect()
-}
-
 #[test]
 fn a_site_switched_off_takes_its_mirrors_out_and_says_why() {
     let network = Network::start();
@@ -489,8 +474,8 @@ fn a_site_switched_off_takes_its_mirrors_out_and_says_why() {
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     tools.run(&["mirror", "set", "sydney", "--site", "uni"]);
     tools.run(&["site", "disable", "uni", "--reason", "power cut"]);
-    wait(|| names(&listed(&network, &layer), "left-out") == ["sydney"]);
-    let why = &listed(&network, &layer)["left-out"][0];
+    wait(|| names(&network.front_end.mirrorlist(&layer, GERMAN), "left-out") == ["sydney"]);
+    let why = &network.front_end.mirrorlist(&layer, GERMAN)["left-out"][0];
     assert_eq!(
         why["why"],
         "site uni disabled by an administrator: power cut"
@@ -498,7 +483,7 @@ fn a_site_switched_off_takes_its_mirrors_out_and_says_why() {
     let crawled = tools.crawl().stdout;
     assert!(!crawled.contains("sydney"), "{crawled}");
     tools.run(&["site", "enable", "uni"]);
-    wait(|| names(&listed(&network, &layer), "mirrors").len() == 2);
+    wait(|| names(&network.front_end.mirrorlist(&layer, GERMAN), "mirrors").len() == 2);
 }
 
 #[test]
@@ -509,10 +494,12 @@ fn a_mirror_that_moved_is_not_offered_until_crawled() {
     // Another name of the same server, but who knows that?
     let url = network.nginx.url().replace("127.0.0.1", "localhost");
     tools.run(&["mirror", "set", "heidelberg", "--url", &url]);
-    wait(|| names(&listed(&network, &layer), "mirrors") == ["sydney"]);
+    wait(|| names(&network.front_end.mirrorlist(&layer, GERMAN), "mirrors") == ["sydney"]);
     tools.crawl();
-    wait(|| names(&listed(&network, &layer), "mirrors") == ["heidelberg", "sydney"]);
-    let list = listed(&network, &layer);
+    wait(|| {
+        names(&network.front_end.mirrorlist(&layer, GERMAN), "mirrors") == ["heidelberg", "sydney"]
+    });
+    let list = network.front_end.mirrorlist(&layer, GERMAN);
     let offered = list["mirrors"][0]["url"].as_str().unwrap();
     assert!(offered.starts_with(&url), "{offered}");
 }

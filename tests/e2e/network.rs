@@ -297,6 +297,12 @@ impl FrontEnd {
         http::get(&self.url(path), fields)
     }
 
+    /// What `?mirrorlist` says in JSON to a client of this address.
+    pub(crate) fn mirrorlist(&self, path: &str, client: &str) -> Value {
+        let fields = [("accept", "application/json"), ("x-forwarded-for", client)];
+        self.get(&format!("{path}?mirrorlist"), &fields).json()
+    }
+
     /// The path and size of the largest layer of an image of one platform.
     #[track_caller]
     pub(crate) fn largest_layer(&self, name: &str, tag: &str) -> (String, u64) {
@@ -316,4 +322,13 @@ impl FrontEnd {
             layer["size"].as_u64().unwrap(),
         )
     }
+}
+
+/// The names in one list of a `?mirrorlist` in JSON: `mirrors` or `left-out`.
+#[track_caller]
+pub(crate) fn names(list: &Value, what: &str) -> Vec<String> {
+    let mirrors = list[what].as_array().unwrap().iter();
+    mirrors
+        .map(|mirror| mirror["name"].as_str().unwrap().to_owned())
+        .collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::network::{AUSTRALIAN, FrontEnd, GERMAN, Network};
+use crate::network::{AUSTRALIAN, FrontEnd, GERMAN, Network, names};
 
 const FORWARDED: &str = "x-forwarded-for";
 
@@ -223,13 +223,6 @@ fn a_country_asked_for_is_served_and_forbidden_ones_stay_forbidden() {
             .sent_to(AUSTRALIAN, "?country=AU")
             .starts_with(&sydney)
     );
-}
-
-fn names(list: &Value, what: &str) -> Vec<String> {
-    let mirrors = list[what].as_array().unwrap().iter();
-    mirrors
-        .map(|mirror| mirror["name"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 impl Scene {
