@@ -2,6 +2,9 @@
 
 mod connection;
 mod export;
+mod report;
+mod site_config;
+mod sync;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -18,6 +21,8 @@ use crate::say::say;
 use crate::{list, manual, prune, serve, verify};
 use connection::Connection;
 use export::Export;
+use site_config::SiteConfig;
+use sync::Sync;
 
 /// Make, check and list trees of container images for a mirror network.
 #[derive(Debug, Parser)]
@@ -42,6 +47,12 @@ enum Command {
     List(List),
     /// Hand the tree out as a static mirror would, for trying things out.
     Serve(Serve),
+    /// Follow another tree: what a mirror does every few minutes.
+    Sync(Box<Sync>),
+    /// Tell the front end what this mirror holds.
+    Report(report::Report),
+    /// Write ready configuration for a mirror to standard output.
+    SiteConfig(Box<SiteConfig>),
     /// Write what a shell needs to complete this command line to standard output.
     Completions {
         /// Which shell.
@@ -198,6 +209,29 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             }
             until_stopped(shutdown.clone(), mirror.run(shutdown)).await;
             Ok(Exit::Fine)
+        }
+        Command::Sync(arguments) => {
+            let json = arguments.json;
+            let shutdown = CancellationToken::new();
+            let options = arguments.options(shutdown.clone())?;
+            let report = until_stopped(shutdown, crate::sync::run(options)).await?;
+            say(&report);
+            let printed = if json { print_json(&report) } else { Ok(()) };
+            told(printed, report.exit())
+        }
+        Command::Report(arguments) => {
+            let to = arguments.to()?;
+            let answer = crate::report::check_in(&arguments.tree, &to, arguments.verify).await?;
+            let printed = if arguments.json {
+                print_json(&answer)
+            } else {
+                Ok(())
+            };
+            told(printed, Exit::Fine)
+        }
+        Command::SiteConfig(arguments) => {
+            let text = crate::site_config::run(&arguments.options())?;
+            told(print(&text), Exit::Fine)
         }
         Command::Completions { shell } => {
             let script = manual::completions(Cli::command(), shell);

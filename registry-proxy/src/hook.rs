@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::process_group::ProcessGroup;
+use oci_mirror::process_group::ProcessGroup;
 
 /// How long a program may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -72,7 +72,7 @@ pub(crate) enum Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process_group::is_alive;
+    use oci_mirror::process_group::is_alive;
 
     fn shell(script: &str) -> Vec<String> {
         ["/bin/sh", "-c", script].map(str::to_owned).to_vec()

@@ -10,7 +10,6 @@
 mod by_text;
 mod file_mark;
 mod hook;
-mod process_group;
 
 pub mod base_url;
 pub mod check;

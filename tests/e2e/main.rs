@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod checkins;
 mod clients;
 mod configured;
 mod contents;
@@ -25,6 +26,7 @@ mod network;
 mod observed;
 mod partial;
 mod pulls;
+mod quick_mirror;
 mod ranges;
 mod reload;
 mod removal;
@@ -33,6 +35,8 @@ mod retries;
 mod selection;
 mod served;
 mod serving;
+mod site_config;
+mod static_v2;
 mod streaming;
 mod trees;
 mod upload;

@@ -116,6 +116,8 @@ mod tests {
             crawled_at: crawled.map(at),
             finished_at: finished.map(at),
             claimed_until: None,
+            hinted_at: None,
+            checked_in_at: None,
         }
     }
 

@@ -53,6 +53,10 @@ pub struct Turn {
     pub finished_at: Option<Timestamp>,
     /// Until when somebody has it for himself.
     pub claimed_until: Option<Timestamp>,
+    /// When a check-in last said that there is something new, if it was not crawled since.
+    pub hinted_at: Option<Timestamp>,
+    /// The last check-in by which it is known what the host holds.
+    pub checked_in_at: Option<Timestamp>,
 }
 
 /// No claim is for longer; one that is was made by a clock that has gone back since.
@@ -63,25 +67,32 @@ impl Database {
     pub fn turns(&self) -> Result<Vec<Turn>, Error> {
         let hosts = self.hosts()?;
         let read = || {
-            let query = "SELECT crawled_at, finished_at, claimed_until FROM host WHERE id = ?1";
+            let query = "SELECT crawled_at, finished_at, claimed_until, hinted_at, checked_in_at FROM host WHERE id = ?1";
             let mut statement = self.connection.prepare_cached(query)?;
             let mut turns = Vec::with_capacity(hosts.len());
             for host in hosts {
                 let times = statement.query_row([host.id.0], |row| {
                     let time = |column| row.get::<_, Option<String>>(column);
-                    Ok([time(0)?, time(1)?, time(2)?])
+                    Ok([time(0)?, time(1)?, time(2)?, time(3)?, time(4)?])
                 });
                 // It may have been removed a moment ago.
                 let Some(times) = times.optional()? else {
                     continue;
                 };
-                let [crawled_at, finished_at, claimed_until] =
-                    times.map(|time| time.and_then(|text| text.parse().ok()));
+                let [
+                    crawled_at,
+                    finished_at,
+                    claimed_until,
+                    hinted_at,
+                    checked_in_at,
+                ] = times.map(|time| time.and_then(|text| text.parse().ok()));
                 turns.push(Turn {
                     host,
                     crawled_at,
                     finished_at,
                     claimed_until,
+                    hinted_at,
+                    checked_in_at,
                 });
             }
             Ok(turns)

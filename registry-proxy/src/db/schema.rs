@@ -7,7 +7,7 @@
 pub(super) const APPLICATION_ID: i64 = 0x4f43_496d;
 
 /// Every migration, in order; the first makes an empty database ours.
-pub(super) const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+pub(super) const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
 
 /// Bitmaps are roaring bitmaps (portable serialization) over `blob.id`.
 const FIRST: &str = "
@@ -178,4 +178,31 @@ CREATE TABLE probe (
     at      TEXT NOT NULL,
     PRIMARY KEY (host, name)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Check-ins: what a mirror itself says after a sync.
+const THIRD: &str = "
+ALTER TABLE host ADD COLUMN hinted_at TEXT;              -- a check-in says that there is something new; taken back by the crawl that began after it
+ALTER TABLE host ADD COLUMN checked_in_at TEXT;          -- the last check-in that gave presence; a private host that has one is not crawled
+ALTER TABLE host ADD COLUMN listed BLOB;                 -- what the catalog held at the last check-in over XML-RPC
+
+CREATE TABLE token (
+    host        INTEGER PRIMARY KEY REFERENCES host (id) ON DELETE CASCADE,
+    key         TEXT NOT NULL UNIQUE,                    -- the public half, by which the row is found
+    hash        BLOB NOT NULL CHECK (length(hash) = 32), -- sha-256 of the whole token: 256 random bits need no slow hash
+    created_at  TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE check_in (                                  -- the last 50 of each host
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    host          INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+    at            TEXT NOT NULL,
+    way           TEXT NOT NULL CHECK (way IN ('report', 'xml-rpc')),
+    serial        INTEGER,
+    state_digest  TEXT,
+    repositories  INTEGER,                               -- how many; NULL: all
+    blobs         INTEGER NOT NULL,                      -- taken as present
+    damaged       INTEGER                                -- told after a verification; NULL: none was made
+) STRICT;
+CREATE INDEX check_in_by_host ON check_in (host, id);
 ";

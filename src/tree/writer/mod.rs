@@ -25,6 +25,7 @@ mod previous;
 mod recover;
 mod removal;
 mod repair;
+pub mod replica;
 mod survey;
 pub mod unreferenced;
 
@@ -59,6 +60,9 @@ pub const TEMPORARY: &str = ".~tmp~";
 /// In [`TEMPORARY`] while the tree may be newer than its `state.json`: from the first new name until the
 /// state is written.
 pub const DIRTY: &str = "dirty";
+
+/// In [`TEMPORARY`]: what a mirror that follows another tree keeps from run to run.
+pub const SYNC: &str = "sync";
 
 /// The one writer of a tree; holds the tree's lock as long as it lives.
 #[derive(Debug)]

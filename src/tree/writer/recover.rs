@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::disk::{PREFIX, sync_file_system};
 use super::survey::Survey;
 use super::unreferenced::UNREFERENCED;
-use super::{DIRTY, Error, TEMPORARY, TreeWriter};
+use super::{DIRTY, Error, SYNC, TEMPORARY, TreeWriter};
 
 impl TreeWriter {
     /// Removes the temporary files at the root.
@@ -20,6 +20,9 @@ impl TreeWriter {
         for entry in fs::read_dir(&self.temporary).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let is_file = entry.file_type().map_err(failed)?.is_file();
+            if entry.file_name() == SYNC {
+                continue;
+            }
             if !is_file {
                 warn!(path = %entry.path().display(), "leaving alone what this program did not make");
             } else if entry.file_name() != DIRTY && entry.file_name() != UNREFERENCED {

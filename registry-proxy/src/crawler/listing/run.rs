@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Error;
 use super::lines::{Limits, Lines, NotWhole};
-use crate::process_group::ProcessGroup;
+use oci_mirror::process_group::ProcessGroup;
 
 /// How long output may stay open once the program has ended, and how long the program may take to be gone once
 /// it was killed.

@@ -15,7 +15,7 @@ use oci_mirror::tree::{TreePath, TreeWriter};
 use tempfile::TempDir;
 
 use super::*;
-use crate::process_group::is_alive;
+use oci_mirror::process_group::is_alive;
 
 /// Long enough for a machine that is compiling; it only ends what hangs.
 const PATIENCE: Duration = Duration::from_secs(120);

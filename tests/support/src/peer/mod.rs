@@ -12,6 +12,7 @@
 pub mod apache;
 pub mod aria2;
 pub mod authority;
+pub mod caddy;
 pub mod containerd;
 pub mod crane;
 pub mod docker_registry;

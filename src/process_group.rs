@@ -18,25 +18,25 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A running program, and what it has started.
 #[derive(Debug)]
-pub(crate) struct ProcessGroup {
+pub struct ProcessGroup {
     leader: Child,
 }
 
 impl ProcessGroup {
     /// Starts a program at the head of a group.
-    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+    pub fn start(command: &mut Command) -> io::Result<Self> {
         let leader = command.process_group(0).kill_on_drop(true).spawn()?;
         Ok(Self { leader })
     }
 
     /// The program that was started.
-    pub(crate) fn leader(&mut self) -> &mut Child {
+    pub fn leader(&mut self) -> &mut Child {
         &mut self.leader
     }
 
     /// Bounds the address space of the leader, and of what it starts from then on. A second line of
     /// defence: where the system forbids it, things go on without.
-    pub(crate) fn limit_memory(&self, bytes: u64) {
+    pub fn limit_memory(&self, bytes: u64) {
         let limit = Rlimit {
             current: Some(bytes),
             maximum: Some(bytes),
@@ -47,7 +47,7 @@ impl ProcessGroup {
     }
 
     /// Waits until the leader has ended. It is not reaped, and the group may live on.
-    pub(crate) async fn ended(&self) {
+    pub async fn ended(&self) {
         let running = |id: Pid| {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             matches!(waitid(WaitId::Pid(id), options), Ok(None))
@@ -58,7 +58,7 @@ impl ProcessGroup {
     }
 
     /// Kills all that is left of the group; how the leader has ended.
-    pub(crate) async fn end(mut self) -> io::Result<ExitStatus> {
+    pub async fn end(mut self) -> io::Result<ExitStatus> {
         self.kill();
         self.leader.wait().await
     }
@@ -84,8 +84,7 @@ impl Drop for ProcessGroup {
 }
 
 /// Whether a process is there and has not ended.
-#[cfg(test)]
-pub(crate) fn is_alive(id: u32) -> bool {
+pub fn is_alive(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| {
         // `id (name) state …`, where the name may hold parentheses.
         let state = stat.rsplit_once(") ").map(|(_, rest)| rest);

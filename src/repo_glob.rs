@@ -1,11 +1,12 @@
-//! Which repositories a host carries, as patterns.
+//! Which repositories a mirror carries, as patterns.
 
 use std::fmt;
 use std::str::FromStr;
 
-use oci_mirror::excerpt::Excerpt;
-use oci_mirror::reference::RepoName;
 use serde::{Deserialize, Serialize};
+
+use crate::excerpt::Excerpt;
+use crate::reference::RepoName;
 
 /// Longest pattern, in bytes.
 pub const MAX_LEN: usize = 255;
@@ -14,7 +15,7 @@ pub const MAX_LEN: usize = 255;
 /// at all, `?` for one character except `/`.
 ///
 /// ```
-/// use registry_proxy::network::RepoGlob;
+/// use oci_mirror::repo_glob::RepoGlob;
 /// let glob: RepoGlob = "fedora/*".parse().unwrap();
 /// assert!(glob.matches(&"fedora/fedora-minimal".parse().unwrap()));
 /// assert!(!glob.matches(&"fedora/eln/base".parse().unwrap()));
@@ -112,7 +113,19 @@ impl FromStr for RepoGlob {
     }
 }
 
-crate::by_text::by_text!(RepoGlob);
+impl TryFrom<String> for RepoGlob {
+    type Error = InvalidGlob;
+
+    fn try_from(text: String) -> Result<Self, InvalidGlob> {
+        text.parse()
+    }
+}
+
+impl From<RepoGlob> for String {
+    fn from(glob: RepoGlob) -> Self {
+        glob.to_string()
+    }
+}
 
 /// The text is not a pattern over repository names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,1 @@
+//! What a mirror remembers from one run to the next.

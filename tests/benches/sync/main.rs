@@ -1,0 +1,3 @@
+//! Following a tree, beside rsync doing the same.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Caddy, as a volunteer runs it.
