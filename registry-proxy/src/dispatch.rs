@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use crate::base_url::{Forwarding, PublicUrl, Scheme};
+use crate::checkin::Desk;
 use crate::client_address::TrustedProxies;
 use crate::observe::{Event, Kind, Observer, Outcome};
 use crate::snapshot::Snapshot;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub fallback: RegistryHost,
     /// What takes note of requests.
     pub observer: Arc<Observer>,
+    /// Where mirrors check in.
+    pub desk: Arc<Desk>,
 }
 
 impl Shared {

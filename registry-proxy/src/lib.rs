@@ -1,7 +1,7 @@
 //! The front end of a mirror network for container images.
 //!
 //! Imports flow one way: [`server`] → [`dispatch`] → [`v2`], [`metalink`], [`web`] → [`select`] → [`network`],
-//! [`geo`]; what writes ([`crawler`], [`mirror`]) goes through [`db`], and [`snapshot`] turns tree and
+//! [`geo`]; what writes ([`crawler`], [`checkin`], [`mirror`]) goes through [`db`], and [`snapshot`] turns tree and
 //! database into the one immutable value that requests read. [`cli`] and [`config`] are how an operator
 //! says what is wanted, [`check`] whether it can be had, and [`reload`] that it has changed; [`log`] and
 //! [`systemd`] tell how it goes, [`notify`] what became of a mirror; [`remembered`] is what requests leave behind
@@ -13,6 +13,7 @@ mod hook;
 
 pub mod base_url;
 pub mod check;
+pub mod checkin;
 pub mod cli;
 pub mod client_address;
 pub mod config;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::checkin::Desk;
 use crate::client_address::TrustedProxies;
 use crate::config::{Config, Spoken};
 use crate::crawler;
@@ -91,6 +92,7 @@ impl FrontEnd {
             trusted: Arc::clone(&live.trusted),
             fallback: fallback.parse().map_err(|_| Error::Address)?,
             observer: Arc::new(Observer::new(statistics)),
+            desk: Arc::new(Desk::new(config, Arc::clone(&snapshot))),
         };
         let crawls = config
             .crawler
@@ -123,6 +125,9 @@ impl FrontEnd {
         if let Some(crawls) = self.crawls {
             beside.spawn(crawls.run(shutdown.clone()));
         }
+        let desk = Arc::clone(&self.shared.desk);
+        let ending = shutdown.clone();
+        beside.spawn(async move { desk.run(ending).await });
         let drained = CancellationToken::new();
         if let Some(collector) = self.collector {
             beside.spawn(collector.run(drained.clone()));

@@ -11,11 +11,13 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use oci_mirror::http::{Body, files};
 
+use crate::checkin;
 use crate::dispatch::Shared;
 use crate::observe::metrics::{self, Metrics};
 
 /// The routes beside `/v2/`.
 pub fn router(shared: Arc<Shared>) -> Router {
+    let desk = checkin::router(&shared.desk);
     Router::new()
         .route("/", get(about))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -24,6 +26,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/tree/{*path}", any(tree))
         .fallback(nothing)
         .with_state(shared)
+        .merge(desk)
 }
 
 async fn about() -> &'static str {

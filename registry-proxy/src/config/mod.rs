@@ -3,6 +3,7 @@
 //! Every field has a default, so `registry-proxy serve --tree DIR` is a whole configuration. What is
 //! wrong is said at the start, with the place in the file; a running server never finds out.
 
+mod check_in;
 mod crawler;
 mod geo;
 mod limits;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 
 use value::{networks, some_addresses};
 
+pub use check_in::CheckIn;
 pub use crawler::Crawler;
 pub use geo::GeoOverride;
 pub use limits::Limits;
@@ -68,6 +70,8 @@ pub struct Config {
     pub stream: Stream,
     /// How mirrors are checked.
     pub crawler: Crawler,
+    /// What mirrors say of themselves.
+    pub check_in: CheckIn,
     /// Who is told of mirrors that are lost or come back.
     pub notify: Notify,
     /// What clients may take.
@@ -95,6 +99,7 @@ impl Default for Config {
             redirect: Redirect::default(),
             stream: Stream::default(),
             crawler: Crawler::default(),
+            check_in: CheckIn::default(),
             notify: Notify::default(),
             limits: Limits::default(),
             tls: None,
@@ -296,6 +301,8 @@ mod tests {
             "[crawler]\nrecheck = \"0s\"",
             "[crawler]\ncontact = \"the cellar\"",
             "[crawler]\ncontact = \"file:///etc\"",
+            "[check-in]\nexpire = \"0s\"",
+            "[check-in]\nxml-rpc = \"no\"",
             "[notify]\nwebhook = \"example.org\"",
             "geoip-overrides = [{ country = \"DE\" }]",
             "geoip-overrides = [{ netblock = \"192.0.2.0/24\", county = \"DE\" }]",

@@ -248,25 +248,26 @@ impl Crawler {
     }
 }
 
-/// The hosts to be crawled, and all there are.
+/// The hosts to be crawled, and all that can be reached from here.
 fn choose(database: &Path, names: &[HostName]) -> Result<(Vec<Host>, Vec<Host>), db::Error> {
     let database = Database::open_existing(database)?;
-    let all = database.hosts()?;
-    let chosen: Result<Vec<Host>, db::Error> = if names.is_empty() {
-        Ok(all
-            .iter()
-            .filter(|host| host.is_wanted())
-            .cloned()
-            .collect())
-    } else {
-        let find = |name: &HostName| {
-            let host = all.iter().find(|host| host.name == *name);
-            host.cloned()
-                .ok_or_else(|| db::Error::NameUnknown(name.to_string()))
-        };
-        names.iter().map(find).collect()
+    let turns = database.turns()?;
+    let find = |name: &HostName| {
+        let turn = turns.iter().find(|turn| turn.host.name == *name);
+        turn.map(|turn| turn.host.clone())
+            .ok_or_else(|| db::Error::NameUnknown(name.to_string()))
     };
-    Ok((chosen?, all))
+    let named: Result<Vec<Host>, db::Error> = names.iter().map(find).collect();
+    // One that says itself what it has is looked at only by name.
+    let hosts = turns.into_iter().filter(|turn| !turn.checks_in());
+    let reachable: Vec<Host> = hosts.map(|turn| turn.host).collect();
+    let chosen = if names.is_empty() {
+        let wanted = reachable.iter().filter(|host| host.is_wanted());
+        wanted.cloned().collect()
+    } else {
+        named?
+    };
+    Ok((chosen, reachable))
 }
 
 fn summary(host: &Host, known: &Known, visit: &Visit, catalog: &Catalog) -> HostReport {

@@ -108,7 +108,10 @@ impl Schedule {
         let turns = self.turns().await?;
         let now = Timestamp::now();
         let doubt = Doubt::new(
-            turns.iter().map(|turn| &turn.host),
+            turns
+                .iter()
+                .filter(|turn| !turn.checks_in())
+                .map(|turn| &turn.host),
             wire.clone(),
             self.options.policy,
         );

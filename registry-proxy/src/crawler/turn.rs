@@ -40,6 +40,9 @@ pub fn is_due(turn: &Turn, interval: Duration, now: Timestamp) -> bool {
     {
         return false;
     }
+    if turn.checks_in() {
+        return false;
+    }
     let Some(crawled) = turn.crawled_at else {
         return true;
     };
@@ -51,6 +54,9 @@ pub fn is_due(turn: &Turn, interval: Duration, now: Timestamp) -> bool {
     let is_rested = is_past(crawled, pause(interval));
     // A look out of turn must not put off the turn, or clients could by asking twice.
     let is_free = is_past(crawled, pause(interval).min(CHECK));
+    if turn.hinted_at.is_some() && is_free {
+        return true;
+    }
     match &turn.host.health {
         Health::Failing { crawls, .. } if *crawls < FAILURES_TO_DISABLE => is_rested,
         Health::Failing { .. } => is_past(crawled, varied(interval, &turn.host.name, crawled)),
@@ -65,7 +71,7 @@ pub fn is_due(turn: &Turn, interval: Duration, now: Timestamp) -> bool {
 /// Whether a host may be looked at because of what clients say of it.
 pub fn may_be_checked(turn: &Turn, now: Timestamp) -> bool {
     let crawled = turn.crawled_at.and_then(|crawled| age(crawled, now));
-    turn.crawled_at.is_none() || crawled.is_none_or(|age| age >= CHECK)
+    !turn.checks_in() && (turn.crawled_at.is_none() || crawled.is_none_or(|age| age >= CHECK))
 }
 
 /// How much of what may be read in a day may be read now.
@@ -97,7 +103,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Host, HostId, NewHost};
+    use crate::network::{Host, HostId, NewHost, Visibility};
 
     const INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -147,6 +153,18 @@ mod tests {
             assert_eq!(is_due(&turn, INTERVAL, at(now)), due, "{turn:?} at {now}");
             assert!(is_due(&turn, Duration::ZERO, at(10_000)));
         }
+        // Its own people say that there is something new.
+        let mut hinted = turn("m", Some(0), Some(0), 9);
+        assert!(!is_due(&hinted, INTERVAL, at(300)));
+        hinted.hinted_at = Some(at(200));
+        assert!(!is_due(&hinted, INTERVAL, at(299)));
+        assert!(is_due(&hinted, INTERVAL, at(300)));
+        // They say what it has, and nobody can look.
+        let mut private = turn("m", None, None, 0);
+        private.host.visibility = Visibility::Private;
+        assert!(is_due(&private, INTERVAL, at(9000)) && may_be_checked(&private, at(9000)));
+        private.checked_in_at = Some(at(0));
+        assert!(!is_due(&private, INTERVAL, at(9000)) && !may_be_checked(&private, at(9000)));
         let mut claimed = turn("m", Some(0), Some(0), 0);
         claimed.claimed_until = Some(at(10_100));
         assert!(!is_due(&claimed, INTERVAL, at(10_000)));

@@ -199,7 +199,7 @@ pub async fn visit(
 }
 
 /// The numbers of the blobs of the repositories a host carries, but for those that are too large for it.
-fn carried(host: &Host, catalog: &Catalog) -> RoaringBitmap {
+pub(crate) fn carried(host: &Host, catalog: &Catalog) -> RoaringBitmap {
     let repositories = catalog
         .repositories()
         .filter(|(name, _)| host.carries(name));

@@ -5,11 +5,12 @@ use oci_mirror::digest::Digest;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
-use rusqlite::{Transaction, TransactionBehavior};
+use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::evidence::{self, Evidence};
 use super::held::Told;
 use super::probes::{self, Probe};
+use super::rounds::clock;
 use super::{Database, Error, health, record, repositories};
 use crate::network::{BaseUrl, Health, HostId, HostName};
 
@@ -217,10 +218,12 @@ fn enter(
     }
     health::update(transaction, host, &at, &crawl.outcome, catalog)?;
     record::history(transaction, host, crawl, &counts)?;
-    // Whoever crawled it is done.
+    // Whoever crawled it is done, and has seen what it was to be looked at for, if that was said before.
     transaction.execute(
-        "UPDATE host SET claimed_until = NULL WHERE id = ?1",
-        [host.0],
+        "UPDATE host SET claimed_until = NULL, crawled_at = ?2,
+                         hinted_at = CASE WHEN hinted_at > ?3 THEN hinted_at END
+         WHERE id = ?1",
+        params![host.0, at, clock(crawl.began)],
     )?;
     let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
     // A name that was spoilt by hand is nobody's.

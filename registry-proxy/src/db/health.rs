@@ -144,7 +144,7 @@ pub(super) fn update(
     let after = next(before, at, told);
     transaction.execute(
         "UPDATE host SET failed_crawls = ?2, failure = ?3, quarantine = ?4, quarantined_at = ?5,
-                         clean_samples = ?6, crawled_at = ?7 WHERE id = ?1",
+                         clean_samples = ?6 WHERE id = ?1",
         params![
             host.0,
             after.failed_crawls,
@@ -152,7 +152,6 @@ pub(super) fn update(
             after.quarantine,
             after.quarantined_at,
             i64::try_from(after.clean_samples).unwrap_or(i64::MAX),
-            at
         ],
     )?;
     Ok(())

@@ -4,6 +4,7 @@
 //! here: it reads the snapshot that is built from [`Database::hosts`] and [`Database::presence`].
 
 mod accounts;
+mod checkins;
 mod crawls;
 mod evidence;
 mod health;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+pub use checkins::{CheckIn, Way};
 pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
 pub use evidence::Evidence;
 pub use held::{Held, Told};
@@ -110,6 +112,12 @@ impl Database {
     /// Whether this is still the file with the given device and inode.
     pub fn is_file(&self, file: (u64, u64)) -> bool {
         self.file == file
+    }
+
+    /// Whether its path still leads to it.
+    pub fn is_in_place(&self) -> bool {
+        let found = std::fs::metadata(&self.path);
+        found.is_ok_and(|found| self.is_file((found.dev(), found.ino())))
     }
 
     /// A number that changes whenever another connection has changed the database.

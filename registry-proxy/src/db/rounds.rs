@@ -59,6 +59,13 @@ pub struct Turn {
     pub checked_in_at: Option<Timestamp>,
 }
 
+impl Turn {
+    /// Whether it is known what the host holds because it says so itself: nobody else can look.
+    pub fn checks_in(&self) -> bool {
+        self.host.is_private() && self.checked_in_at.is_some()
+    }
+}
+
 /// No claim is for longer; one that is was made by a clock that has gone back since.
 const LONGEST_CLAIM: SignedDuration = SignedDuration::from_hours(1);
 
@@ -183,7 +190,7 @@ impl Database {
 }
 
 /// A time as text that sorts as times do.
-fn clock(time: Timestamp) -> String {
+pub(super) fn clock(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 

@@ -12,6 +12,7 @@ mod output;
 mod set;
 mod show;
 pub mod site;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ pub enum Command {
         /// Which mirror
         name: HostName,
     },
+    /// Make a token with which a mirror can check in, and show it this once; the one it had is worth nothing then
+    Token(token::Arguments),
     /// Which mirrors a client would be sent to, and why not to the others
     Explain(explain::Arguments),
 }
@@ -189,6 +192,7 @@ pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCo
                 format!("{name} is forgotten\n")
             }
         }
+        Command::Token(arguments) => arguments.run(&mut database, json)?,
         Command::Explain(arguments) => explain::text(&arguments, json, &database, config)?,
     };
     print(&text)?;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use oci_mirror::size::ByteSize;
 use serde_json::{Value, json};
 
@@ -83,6 +84,8 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
             .iter()
             .map(|(at, probe)| json!({"at": at, "what": probe}))
             .collect();
+        mirror["has-token"] = json!(database.has_token(host)?);
+        mirror["check-ins"] = json!(database.check_ins(host)?);
         mirror["odds-of-a-day"] = json!(database.odds_of_a_day(host)?);
         return Ok(output::json(&mirror)?);
     }
@@ -112,6 +115,7 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
         ),
         ("but not", words(&host.denied_countries, "-")),
         ("crawled", crawled(&listed)),
+        ("checks in", checks_in(database, &listed)?),
         (
             "verified",
             format!("{} blobs", database.verified_count(host.id)?),
@@ -120,6 +124,11 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
     // The first one is the status.
     let further = host.objections().into_iter().skip(1);
     rows.extend(further.map(|objection| ("besides", objection.to_string())));
+    if is_silent(&listed, database.verified_count(host.id)?) {
+        let silent =
+            "it is not known what it holds: it has not said so for long, or it holds nothing";
+        rows.push(("besides", silent.to_owned()));
+    }
     let failing = host.failing_repositories.iter();
     rows.extend(failing.map(|(name, reason)| ("not used for", format!("{name}: {reason}"))));
     let rows: Vec<Vec<String>> = rows
@@ -175,6 +184,7 @@ pub(super) fn value(database: &Database, listed: &Listed) -> Result<Value> {
     let mut mirror = serde_json::to_value(&listed.host)?;
     mirror["verified"] = json!(database.verified_count(listed.host.id)?);
     mirror["crawled-at"] = json!(listed.crawled_at);
+    mirror["checked-in-at"] = json!(listed.checked_in_at);
     let objections = listed.host.objections();
     mirror["active"] = json!(objections.is_empty());
     mirror["inactive-because"] = json!(objections.first().map(ToString::to_string));
@@ -183,7 +193,8 @@ pub(super) fn value(database: &Database, listed: &Listed) -> Result<Value> {
 }
 
 fn status(listed: &Listed) -> String {
-    match (listed.host.standing(), listed.crawled_at) {
+    let seen = listed.checked_in_at.or(listed.crawled_at);
+    match (listed.host.standing(), seen) {
         (Err(reason), _) => reason.to_string(),
         (Ok(()), None) => "not crawled yet".to_owned(),
         (Ok(()), Some(_)) => "active".to_owned(),
@@ -191,8 +202,46 @@ fn status(listed: &Listed) -> String {
 }
 
 fn crawled(listed: &Listed) -> String {
-    listed.crawled_at.map_or_else(
-        || "never".to_owned(),
-        |at| at.strftime("%Y-%m-%d %H:%M").to_string(),
-    )
+    listed.crawled_at.map_or_else(|| "never".to_owned(), minute)
+}
+
+fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Whether a mirror that is known by its word alone has none to be known by.
+fn is_silent(listed: &Listed, verified: u64) -> bool {
+    listed.host.is_private() && listed.checked_in_at.is_some() && verified == 0
+}
+
+/// Whether a mirror can, and what it said last.
+fn checks_in(database: &Database, listed: &Listed) -> Result<String> {
+    let host = listed.host.id;
+    let can = if database.has_token(host)? {
+        "yes"
+    } else {
+        "no"
+    };
+    let check_ins = database.check_ins(host)?;
+    let Some(last) = check_ins.first() else {
+        return Ok(can.to_owned());
+    };
+    let mut text = format!("{can}; last {} by {}", minute(last.at), last.way);
+    if let Some(serial) = last.serial {
+        let _ = write!(text, ", serial {serial}");
+    }
+    if let Some(repositories) = last.repositories {
+        let _ = write!(text, ", {repositories} repositories");
+    }
+    if listed.checked_in_at.is_some() {
+        let _ = write!(text, ", believed to hold {} blobs", last.blobs);
+    }
+    match last.damaged {
+        None => {}
+        Some(0) => text.push_str(", all right by its own word"),
+        Some(damaged) => {
+            let _ = write!(text, ", {damaged} damaged by its own word");
+        }
+    }
+    Ok(text)
 }

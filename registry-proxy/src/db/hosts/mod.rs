@@ -11,7 +11,7 @@ use rusqlite::params;
 use tracing::error;
 
 pub(super) use read::{entries, text};
-pub(super) use write::{change, insert, remove, rewrite};
+pub(super) use write::{change, forget, insert, remove, rewrite};
 
 use super::{Database, Error, is_taken};
 use crate::network::{By, Host, HostId, HostName, NewHost, Unacceptable};
@@ -23,6 +23,8 @@ pub struct Listed {
     pub host: Host,
     /// When it was last crawled.
     pub crawled_at: Option<Timestamp>,
+    /// When it last said itself what it holds, and was believed.
+    pub checked_in_at: Option<Timestamp>,
 }
 
 /// A host whose row cannot have been written by this program: somebody edited the file. It is left out
@@ -194,7 +196,8 @@ pub(crate) mod tests {
             listed,
             Listed {
                 host: Host::new(id, new),
-                crawled_at: None
+                crawled_at: None,
+                checked_in_at: None,
             }
         );
     }

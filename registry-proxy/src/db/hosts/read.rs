@@ -20,7 +20,7 @@ pub(in crate::db) fn entries(
     let mut statement = connection.prepare_cached(
         "SELECT host.id, host.name, country, latitude, longitude, bandwidth, private, host.disabled, failed_crawls,
                 failure, quarantine, crawled_at, kind, max_blob_size, host.disabled_by_site,
-                site.name, site.disabled, site.disabled_by_site
+                site.name, site.disabled, site.disabled_by_site, checked_in_at
          FROM host JOIN site ON site.id = host.site ORDER BY host.id",
     )?;
     let mut rows = statement.query(())?;
@@ -126,6 +126,7 @@ struct Entry {
     site: String,
     site_disabled: Option<String>,
     site_disabled_by_site: Option<String>,
+    checked_in_at: Option<String>,
 }
 
 impl Entry {
@@ -150,6 +151,7 @@ impl Entry {
             site: text(row, 15)?.unwrap_or_default(),
             site_disabled: text(row, 16)?,
             site_disabled_by_site: text(row, 17)?,
+            checked_in_at: text(row, 18)?,
         })
     }
 
@@ -205,10 +207,14 @@ impl Entry {
             health,
             failing_repositories: failing.collect::<Option<_>>().ok_or("repository")?,
         };
-        let crawled_at = self.crawled_at.as_deref().map(str::parse).transpose();
+        let time = |text: &Option<String>| {
+            let time = text.as_deref().map(str::parse).transpose();
+            time.map_err(|_| "time")
+        };
         Ok(Listed {
             host,
-            crawled_at: crawled_at.map_err(|_| "time")?,
+            crawled_at: time(&self.crawled_at)?,
+            checked_in_at: time(&self.checked_in_at)?,
         })
     }
 }

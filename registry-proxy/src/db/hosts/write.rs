@@ -66,7 +66,9 @@ pub(in crate::db) fn change(
         move_to(transaction, id, site)?;
         changed.push("site");
     }
-    if download_url(&before) != download_url(&new) {
+    // A public mirror is not believed what it said while it was private.
+    let is_doubted = before.visibility != new.visibility && has_checked_in(transaction, id)?;
+    if is_doubted || download_url(&before) != download_url(&new) {
         forget(transaction, id)?;
     }
     Ok(changed)
@@ -177,9 +179,14 @@ fn download_url(host: &NewHost) -> Option<&str> {
     urls.find(|url| url.is_http()).map(BaseUrl::as_str)
 }
 
+fn has_checked_in(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<bool> {
+    let query = "SELECT 1 FROM host WHERE id = ?1 AND checked_in_at IS NOT NULL";
+    transaction.prepare_cached(query)?.exists([id])
+}
+
 /// Forgets what was true of another server. That it once sent wrong bytes is not forgotten: moving must
 /// not be a way out of quarantine.
-fn forget(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
+pub(in crate::db) fn forget(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     // The row stays: whoever has read it sees by its revision that it is another.
     transaction.execute(
         "UPDATE presence SET verified = x'', missing = x'', damaged = x'',
@@ -191,7 +198,8 @@ fn forget(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
         "DELETE FROM reading WHERE host = ?1",
         "DELETE FROM probe WHERE host = ?1",
         "DELETE FROM repository_health WHERE host = ?1",
-        "UPDATE host SET crawled_at = NULL, finished_at = NULL, state_digest = NULL, tree_serial = NULL
+        "UPDATE host SET crawled_at = NULL, finished_at = NULL, state_digest = NULL, tree_serial = NULL,
+                         hinted_at = NULL, checked_in_at = NULL, listed = NULL
          WHERE id = ?1",
     ] {
         transaction.execute(query, [id])?;

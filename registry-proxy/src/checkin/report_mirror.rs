@@ -1,0 +1,415 @@
+//! What MirrorManager's `report_mirror` sends: JSON in bzip2 in base64.
+//!
+//! It names its site with a password, its host, and for each category all directories it has. Of these the ones of
+//! repositories matter. There is no serial in it, so that it does not say how new anything is.
+//!
+//! The text comes from anybody, since the password is in it. So it is read as it is unpacked, at most so much of it, and
+//! only what matters is kept. What is not JSON is refused; that the server of old took Python's pickles for such a case,
+//! with all that they can be made to run, is a reason to say it here.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, BufReader, Read};
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bzip2::read::BzDecoder;
+use oci_mirror::digest::Algorithm;
+use oci_mirror::reference::RepoName;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::xmlrpc::{Argument, Type};
+
+/// Largest text a check-in unpacks to.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+/// Most repositories named.
+pub const MAX_REPOSITORIES: usize = 100_000;
+
+/// Most categories named.
+const MAX_CATEGORIES: usize = 1000;
+
+/// What a mirror says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckIn {
+    /// Which site it is of.
+    pub site: String,
+    /// By what it is known: the token of the host.
+    pub password: String,
+    /// Which host it is.
+    pub host: String,
+    /// The categories that are enabled.
+    pub categories: Vec<Category>,
+}
+
+/// A part of a mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Category {
+    /// What it is called.
+    pub name: String,
+    /// The repositories whose blobs it has.
+    pub repositories: BTreeSet<RepoName>,
+    /// How many directories it has.
+    pub directories: u64,
+}
+
+impl CheckIn {
+    /// Unpacks the argument of a call.
+    pub fn unpack(argument: &Argument) -> Result<Self, Malformed> {
+        let packed = decode(argument)?;
+        // What is packed ends with a checksum, so that a part is not taken for the whole.
+        let unpacked = Bounded {
+            reader: BzDecoder::new(&packed[..]),
+            left: MAX_BYTES,
+        };
+        let wire: Wire =
+            serde_json::from_reader(BufReader::new(unpacked)).map_err(Malformed::of)?;
+        Ok(wire.0)
+    }
+}
+
+fn decode(argument: &Argument) -> Result<Vec<u8>, Malformed> {
+    let bytes = base64(&argument.text)?;
+    // A text that was handed over as bytes.
+    if argument.kind == Type::Bytes && !bytes.starts_with(b"BZh") {
+        let text = String::from_utf8(bytes).map_err(|_| Malformed::Base64)?;
+        return base64(&text);
+    }
+    Ok(bytes)
+}
+
+/// Either alphabet, with or without padding, in any number of lines.
+fn base64(text: &str) -> Result<Vec<u8>, Malformed> {
+    const ANY: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => other,
+        })
+        .collect();
+    ANY.decode(digits).map_err(|_| Malformed::Base64)
+}
+
+/// Fails where there is more than may be read.
+struct Bounded<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(read as u64)
+            .ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(read)
+    }
+}
+
+/// Why a check-in is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// It is not base64.
+    #[error("the text is not base64")]
+    Base64,
+    /// It does not unpack.
+    #[error("the text does not unpack with bzip2")]
+    Packed(#[source] io::Error),
+    /// It unpacks to too much.
+    #[error("the text unpacks to more than {MAX_BYTES} bytes")]
+    Large,
+    /// It is not JSON of this shape. What it says is not repeated: there may be a password in it.
+    #[error("the text is not JSON of a check-in, at line {line}, column {column}")]
+    Json {
+        /// Where.
+        line: usize,
+        /// In which column.
+        column: usize,
+    },
+}
+
+impl Malformed {
+    fn of(error: serde_json::Error) -> Self {
+        match error.io_error_kind() {
+            Some(io::ErrorKind::FileTooLarge) => Self::Large,
+            Some(_) => Self::Packed(error.into()),
+            None => Self::Json {
+                line: error.line(),
+                column: error.column(),
+            },
+        }
+    }
+}
+
+/// A check-in as it is written: sections by name, where any name that is none of these is a category.
+struct Wire(CheckIn);
+
+impl<'de> Deserialize<'de> for Wire {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Sections)
+    }
+}
+
+struct Sections;
+
+impl<'de> Visitor<'de> for Sections {
+    type Value = Wire;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the sections of a check-in")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut sections: A) -> Result<Wire, A::Error> {
+        use serde::de::Error as _;
+        let mut check_in = CheckIn::default();
+        while let Some(name) = sections.next_key::<String>()? {
+            match &*name {
+                "version" | "global" | "stats" => {
+                    sections.next_value::<IgnoredAny>()?;
+                }
+                "site" => {
+                    let site: Site = sections.next_value()?;
+                    check_in.site = site.name;
+                    check_in.password = site.password;
+                }
+                "host" => check_in.host = sections.next_value::<Named>()?.name,
+                _ => {
+                    let section: Section = sections.next_value()?;
+                    if !section.is_enabled() {
+                        continue;
+                    }
+                    if check_in.categories.len() >= MAX_CATEGORIES {
+                        return Err(A::Error::custom("too many categories"));
+                    }
+                    check_in.categories.push(Category {
+                        name,
+                        repositories: section.dirtree.repositories,
+                        directories: section.dirtree.directories,
+                    });
+                }
+            }
+        }
+        Ok(Wire(check_in))
+    }
+}
+
+#[derive(Deserialize)]
+struct Site {
+    name: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Section {
+    /// `1`, as a text, where nobody has turned it off.
+    enabled: Option<String>,
+    #[serde(default)]
+    dirtree: Directories,
+}
+
+impl Section {
+    fn is_enabled(&self) -> bool {
+        self.enabled.as_deref().is_none_or(|enabled| enabled == "1")
+    }
+}
+
+/// What the directories of a category are.
+#[derive(Default)]
+struct Directories {
+    repositories: BTreeSet<RepoName>,
+    directories: u64,
+}
+
+impl<'de> Deserialize<'de> for Directories {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DirectoryTree)
+    }
+}
+
+struct DirectoryTree;
+
+impl<'de> Visitor<'de> for DirectoryTree {
+    type Value = Directories;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("directories")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut tree: A) -> Result<Directories, A::Error> {
+        use serde::de::Error as _;
+        let mut found = Directories::default();
+        while let Some(path) = tree.next_key::<String>()? {
+            tree.next_value::<IgnoredAny>()?;
+            found.directories += 1;
+            if let Some(name) = repository(&path) {
+                found.repositories.insert(name);
+            }
+            if found.repositories.len() > MAX_REPOSITORIES {
+                return Err(A::Error::custom("too many repositories"));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The repository whose blobs are in a directory, if it is one of those. The category may begin at the tree or one
+/// directory above it.
+fn repository(path: &str) -> Option<RepoName> {
+    let path = path.trim_matches('/');
+    let below = |path: &str| path.strip_prefix("repos/").map(str::to_owned);
+    let below = below(path).or_else(|| below(path.split_once('/')?.1))?;
+    let (blobs, algorithm) = below.rsplit_once('/')?;
+    algorithm.parse::<Algorithm>().ok()?;
+    blobs.strip_suffix("/blobs")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
+    use bzip2::Compression;
+    use bzip2::write::BzEncoder;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pack(text: &[u8]) -> Vec<u8> {
+        let mut encoder = BzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn unpack(text: &[u8]) -> Result<CheckIn, Malformed> {
+        CheckIn::unpack(&Argument {
+            kind: Type::Text,
+            text: URL_SAFE.encode(pack(text)),
+        })
+    }
+
+    fn example() -> String {
+        json!({
+            "version": 0,
+            "global": {"enabled": "1", "server": "https://containers.example/xmlrpc"},
+            "site": {"enabled": "1", "name": "uni", "password": "secret"},
+            "host": {"enabled": "1", "name": "campus", "user_active": "1"},
+            "stats": {},
+            "containers": {"enabled": "1", "dirtree": {
+                "": {}, "blobs": {}, "blobs/sha256/00": {}, "repos": {}, "repos/fedora/fedora": {},
+                "repos/fedora/fedora/blobs/sha256": {}, "repos/a/blobs": {}, "repos/b/blobs/sha512": {"x": 1},
+            }},
+            "fedora linux": {"enabled": "1", "dirtree": {"releases/39": {}}},
+            "above": {"enabled": "1", "dirtree": {"containers/repos/c/blobs/sha256": {}}},
+            "off": {"enabled": "0", "dirtree": {"repos/off/blobs/sha256": {}}},
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn a_check_in_names_its_repositories() {
+        let check_in = unpack(example().as_bytes()).unwrap();
+        assert_eq!(check_in.site, "uni");
+        assert_eq!(check_in.password, "secret");
+        assert_eq!(check_in.host, "campus");
+        let mut found: Vec<String> = check_in
+            .categories
+            .iter()
+            .map(|it| {
+                let names: Vec<_> = it.repositories.iter().map(RepoName::as_str).collect();
+                format!("{} {} {}", it.name, it.directories, names.join(" "))
+            })
+            .collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "above 1 c",
+                "containers 8 b fedora/fedora",
+                "fedora linux 1 "
+            ]
+        );
+    }
+
+    #[test]
+    fn base64_is_read_however_it_is_written() {
+        let packed = pack(example().as_bytes());
+        let expected = unpack(example().as_bytes()).unwrap();
+        let lines = URL_SAFE.encode(&packed).replace('A', "A\n");
+        for (kind, text) in [
+            (Type::Text, STANDARD.encode(&packed)),
+            (Type::Text, URL_SAFE_NO_PAD.encode(&packed)),
+            (Type::Text, lines),
+            (Type::Bytes, STANDARD.encode(&packed)),
+            (Type::Bytes, STANDARD.encode(URL_SAFE.encode(&packed))),
+        ] {
+            let found = CheckIn::unpack(&Argument { kind, text }).unwrap();
+            assert_eq!(found, expected);
+        }
+        for text in ["?", "AAAA", "QlpoOQ"] {
+            let text = text.to_owned();
+            let kind = Type::Text;
+            assert!(CheckIn::unpack(&Argument { kind, text }).is_err());
+        }
+    }
+
+    #[test]
+    fn a_part_is_not_taken_for_the_whole() {
+        let packed = pack(example().as_bytes());
+        for length in [0, 3, 10, packed.len() / 2, packed.len() - 1] {
+            let text = STANDARD.encode(&packed[..length]);
+            let kind = Type::Text;
+            let refused = CheckIn::unpack(&Argument { kind, text });
+            assert!(refused.is_err(), "{length} of {}", packed.len());
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_where_it_is_too_much() {
+        let size = usize::try_from(MAX_BYTES).unwrap();
+        let bomb = |spaces: usize| {
+            let mut text = vec![b' '; spaces];
+            text.extend_from_slice(example().as_bytes());
+            unpack(&text)
+        };
+        assert!(bomb(size - example().len()).is_ok());
+        assert!(matches!(
+            bomb(size - example().len() + 1),
+            Err(Malformed::Large)
+        ));
+    }
+
+    #[test]
+    fn a_pickle_or_anything_else_is_refused_without_repeating_it() {
+        for text in [
+            &b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94."[..],
+            b"cposix\nsystem\n(S'true'\ntR.",
+            b"null",
+            b"[]",
+            b"{\"site\": {\"name\": \"secret\"}}",
+            b"{\"secret\": 1}",
+            b"{\"secret\": {\"dirtree\": []}}",
+            b"{} {}",
+            b"{",
+        ] {
+            let error = unpack(text).unwrap_err();
+            assert!(matches!(error, Malformed::Json { .. }), "{error:?}");
+            assert!(!error.to_string().contains("secret"));
+        }
+        let deep = [b"{\"stats\":".to_vec(), b"[".repeat(1 << 20)].concat();
+        assert!(unpack(&deep).is_err());
+    }
+}

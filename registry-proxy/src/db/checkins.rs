@@ -1,0 +1,352 @@
+//! Check-ins: tokens, what mirrors have said, and what follows.
+//!
+//! For a public mirror all that follows is that it is looked at soon. For a private one what it says is what is known
+//! of it, by the same arithmetic as what a crawl finds; it is not crawled any more then, and when it falls silent what
+//! it said is forgotten.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use oci_mirror::digest::Digest;
+use oci_mirror::tree::Catalog;
+use oci_mirror::tree::catalog::BlobId;
+use roaring::RoaringBitmap;
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use serde::{Serialize, Serializer};
+use subtle::ConstantTimeEq as _;
+
+use super::crawls::{Outcome, Recorded, Scope, Verdict};
+use super::held::Told;
+use super::presence::{bitmap, bytes};
+use super::rounds::clock;
+use super::{Database, Error, health, hosts, record, repositories};
+use crate::checkin::Token;
+use crate::network::{Health, Host, HostId, HostName};
+
+/// How many check-ins of a host are remembered.
+const HISTORY: u32 = 50;
+
+/// What a mirror has said, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckIn {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub way: Way,
+    /// The serial of its tree.
+    pub serial: Option<u64>,
+    /// The digest of its `state.json`.
+    pub state: Option<Digest>,
+    /// How many repositories it carries; none: all.
+    pub repositories: Option<u64>,
+    /// How many blobs were taken as present.
+    pub blobs: u64,
+    /// How many of its blobs are damaged, if it has looked.
+    pub damaged: Option<u64>,
+}
+
+/// How a mirror checks in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By `mirror-tool report`.
+    Report,
+    /// As with MirrorManager.
+    XmlRpc,
+}
+
+impl Way {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::XmlRpc => "xml-rpc",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        let mut all = [Self::Report, Self::XmlRpc].into_iter();
+        all.find(|way| way.as_str() == word)
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Way {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Database {
+    /// Gives a host a token; the one it had is worth nothing any more.
+    pub fn set_token(
+        &mut self,
+        name: &HostName,
+        token: &Token,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        self.write("change a mirror in", |transaction| {
+            let entered = transaction.execute(
+                "INSERT OR REPLACE INTO token (host, key, hash, created_at)
+                 SELECT id, ?2, ?3, ?4 FROM host WHERE name = ?1",
+                params![name.as_str(), token.key(), token.hash(), at.to_string()],
+            )?;
+            match entered {
+                0 => Err(Error::NameUnknown(name.to_string()).into()),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Takes the token of a host back; whether it had one. What rests on its word alone is forgotten, and a private
+    /// one is crawled again.
+    pub fn revoke_token(&mut self, name: &HostName) -> Result<bool, Error> {
+        self.write("change a mirror in", |transaction| {
+            let query = "SELECT id, checked_in_at IS NOT NULL FROM host WHERE name = ?1";
+            let found = transaction.query_row(query, [name.as_str()], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
+            });
+            let (id, has_checked_in) = found
+                .optional()?
+                .ok_or_else(|| Error::NameUnknown(name.to_string()))?;
+            if has_checked_in {
+                hosts::forget(transaction, id)?;
+            }
+            Ok(transaction.execute("DELETE FROM token WHERE host = ?1", [id])? > 0)
+        })
+    }
+
+    /// Whether a host has a token.
+    pub fn has_token(&self, host: HostId) -> Result<bool, Error> {
+        let query = "SELECT 1 FROM token WHERE host = ?1";
+        let find = || self.connection.prepare_cached(query)?.exists([host.0]);
+        find().map_err(|source| self.failed("read mirrors from", source))
+    }
+
+    /// The host that a token is of.
+    ///
+    /// It takes as long to find that there is none.
+    pub fn bearer(&self, token: &Token) -> Result<Option<Host>, Error> {
+        let find = || {
+            let query = "SELECT host.name, token.hash FROM token JOIN host ON host.id = token.host WHERE key = ?1";
+            let mut statement = self.connection.prepare_cached(query)?;
+            statement
+                .query_row([token.key()], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, [u8; 32]>(1)?))
+                })
+                .optional()
+        };
+        let found = find().map_err(|source| self.failed("read mirrors from", source))?;
+        let (name, hash) = found.unwrap_or_default();
+        let is_right = bool::from(hash.ct_eq(&token.hash()));
+        match name.parse() {
+            Ok(name) if is_right => Ok(Some(self.host(&name)?.host)),
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Writes down what a public mirror has said, and whether it is to be looked at soon because of it: not if that
+    /// very state was seen there already, and all was well.
+    pub fn hint(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
+        self.write("record a check-in in", |transaction| {
+            let Some((_, health)) = health::of(transaction, host)? else {
+                return Ok(false);
+            };
+            self::enter(transaction, host, entry)?;
+            let query = "SELECT state_digest FROM host WHERE id = ?1";
+            let seen: Option<String> = transaction.query_row(query, [host.0], |row| row.get(0))?;
+            let is_known = entry
+                .state
+                .is_some_and(|state| seen == Some(state.to_string()));
+            if is_known && health == Health::Healthy && entry.damaged.unwrap_or(0) == 0 {
+                return Ok(false);
+            }
+            let query = "UPDATE host SET hinted_at = ?2 WHERE id = ?1";
+            transaction.execute(query, params![host.0, clock(entry.at)])?;
+            Ok(true)
+        })
+    }
+
+    /// Writes down what a private mirror has said, and what is known of it now. `None` if it is gone or public
+    /// meanwhile.
+    ///
+    /// `listed` is what was in the catalog for it to sync, where it does not say how far it has.
+    pub fn check_in(
+        &mut self,
+        host: HostId,
+        entry: &CheckIn,
+        verdicts: Vec<(BlobId, Verdict)>,
+        listed: Option<&RoaringBitmap>,
+        catalog: &Catalog,
+    ) -> Result<Option<Recorded>, Error> {
+        self.write("record a check-in in", |transaction| {
+            let query = "SELECT 1 FROM host WHERE id = ?1 AND private = 1";
+            if !transaction.prepare_cached(query)?.exists([host.0])? {
+                return Ok(None);
+            }
+            let Some((name, before)) = health::of(transaction, host)? else {
+                return Ok(None);
+            };
+            self::enter(transaction, host, entry)?;
+            transaction.execute(
+                "UPDATE host SET checked_in_at = ?2, state_digest = coalesce(?3, state_digest),
+                                 tree_serial = coalesce(?4, tree_serial), hinted_at = NULL WHERE id = ?1",
+                params![
+                    host.0,
+                    clock(entry.at),
+                    entry.state.map(|state| state.to_string()),
+                    entry.serial.map(count),
+                ],
+            )?;
+            if let Some(listed) = listed {
+                let ids = listed.iter().map(|id| (BlobId(id), Verdict::Unknown));
+                let ids: Vec<_> = ids.collect();
+                let numbers = record::blobs(transaction, &ids, catalog)?;
+                let numbers = bytes(numbers.into_iter().collect());
+                let query = "UPDATE host SET listed = ?2 WHERE id = ?1";
+                transaction.execute(query, params![host.0, numbers])?;
+            }
+            let at = entry.at.to_string();
+            let numbers = record::blobs(transaction, &verdicts, catalog)?;
+            let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
+            let told: Told = by_number.collect();
+            record::held(transaction, host, Scope::Whole, &told)?;
+            record::reading(transaction, host, entry.at, &told)?;
+            let repositories =
+                repositories::update(transaction, host, &at, &verdicts, catalog)?;
+            let outcome = Outcome::Finished {
+                scope: Scope::Whole,
+                verdicts,
+                evidence: Vec::new(),
+            };
+            health::update(transaction, host, &at, &outcome, catalog)?;
+            let after = health::of(transaction, host)?.map_or(Health::Healthy, |(_, after)| after);
+            // A name that was spoilt by hand is nobody's.
+            Ok(name.parse().ok().map(|name| Recorded {
+                name,
+                before,
+                after,
+                repositories,
+            }))
+        })
+    }
+
+    /// What was in the catalog for a host to sync when it last checked in without saying how far it is.
+    pub fn listed_for(&self, host: HostId, catalog: &Catalog) -> Result<RoaringBitmap, Error> {
+        let numbers = self.numbers(catalog)?;
+        let query = "SELECT listed FROM host WHERE id = ?1";
+        let listed = self
+            .connection
+            .query_row(query, [host.0], |row| row.get::<_, Option<Vec<u8>>>(0))
+            .optional()
+            .map_err(|source| self.failed("read mirrors from", source))?;
+        let listed = bitmap(&listed.flatten().unwrap_or_default());
+        Ok(numbers.among(&listed).map(|id| id.0).collect())
+    }
+
+    /// What a host has said, newest first.
+    pub fn check_ins(&self, host: HostId) -> Result<Vec<CheckIn>, Error> {
+        let read = || {
+            let query =
+                "SELECT at, way, serial, state_digest, repositories, blobs, damaged FROM check_in
+                         WHERE host = ?1 ORDER BY id DESC";
+            let mut statement = self.connection.prepare_cached(query)?;
+            let mut rows = statement.query([host.0])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let text = |column| row.get::<_, Option<String>>(column);
+                let number = |column| {
+                    let number = row.get::<_, Option<i64>>(column)?;
+                    Ok::<_, rusqlite::Error>(number.map(i64::unsigned_abs))
+                };
+                let (at, way) = (text(0)?.unwrap_or_default(), text(1)?.unwrap_or_default());
+                // What a later version wrote means nothing here.
+                if let (Ok(at), Some(way)) = (at.parse(), Way::of(&way)) {
+                    found.push(CheckIn {
+                        at,
+                        way,
+                        serial: number(2)?,
+                        state: text(3)?.and_then(|digest| digest.parse().ok()),
+                        repositories: number(4)?,
+                        blobs: number(5)?.unwrap_or_default(),
+                        damaged: number(6)?,
+                    });
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|source| self.failed("read mirrors from", source))
+    }
+
+    /// Whether something is offered on the word of a mirror that has not been heard of since `before`.
+    pub fn has_silent(&self, before: Timestamp) -> Result<bool, Error> {
+        let query = format!("SELECT 1 {SILENT}");
+        let find = || {
+            let mut statement = self.connection.prepare_cached(&query)?;
+            statement.exists([clock(before)])
+        };
+        find().map_err(|source| self.failed("read mirrors from", source))
+    }
+
+    /// Forgets what private mirrors hold that have not been heard of since `before`, and says which these are. What
+    /// was damaged there is not forgotten.
+    pub fn expire_check_ins(&mut self, before: Timestamp) -> Result<Vec<String>, Error> {
+        self.write("change mirrors in", |transaction| {
+            let query = format!("SELECT host.id, host.name {SILENT}");
+            let mut statement = transaction.prepare_cached(&query)?;
+            let silent = statement.query_map([clock(before)], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })?;
+            let silent: Vec<(i64, String)> = silent.collect::<rusqlite::Result<_>>()?;
+            for (id, _) in &silent {
+                transaction.execute(
+                    "UPDATE presence SET verified = x'', missing = x'',
+                                         revision = (SELECT 1 + max(revision) FROM presence)
+                     WHERE host = ?1",
+                    [id],
+                )?;
+                // What it lists when it comes back it may not have synced.
+                let query = "UPDATE host SET listed = NULL WHERE id = ?1";
+                transaction.execute(query, [id])?;
+            }
+            Ok(silent.into_iter().map(|(_, name)| name).collect())
+        })
+    }
+}
+
+/// Private hosts that were last heard of before some time, and of which something is known.
+const SILENT: &str = "FROM host JOIN presence ON presence.host = host.id
+     WHERE host.private = 1 AND host.checked_in_at < ?1 AND presence.verified != x''";
+
+/// Enters a check-in into the history of its host, and forgets the oldest.
+fn enter(transaction: &Transaction<'_>, host: HostId, entry: &CheckIn) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT INTO check_in (host, at, way, serial, state_digest, repositories, blobs, damaged)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            host.0,
+            entry.at.to_string(),
+            entry.way.as_str(),
+            entry.serial.map(count),
+            entry.state.map(|state| state.to_string()),
+            entry.repositories.map(count),
+            count(entry.blobs),
+            entry.damaged.map(count),
+        ],
+    )?;
+    transaction.execute(
+        "DELETE FROM check_in WHERE host = ?1 AND id <=
+           (SELECT id FROM check_in WHERE host = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        params![host.0, HISTORY],
+    )?;
+    Ok(())
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
