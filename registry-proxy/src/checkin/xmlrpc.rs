@@ -161,7 +161,7 @@ pub fn answer(text: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<methodResponse><params><param><value><string>{}</string></value>\
          </param></params></methodResponse>\n",
-        escape(text)
+        written(text)
     )
 }
 
@@ -171,8 +171,14 @@ pub fn fault(text: &str) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<methodResponse><fault><value><struct><member><name>faultCode</name>\
          <value><int>1</int></value></member><member><name>faultString</name><value><string>{}</string></value></member>\
          </struct></value></fault></methodResponse>\n",
-        escape(text)
+        written(text)
     )
+}
+
+/// A text as it can stand in XML, which has no way to write most control characters.
+fn written(text: &str) -> String {
+    let text = text.replace(|c: char| c.is_control() && c != '\n', " ");
+    escape(text).into_owned()
 }
 
 /// Why there is no call of ours.
@@ -267,9 +273,10 @@ mod tests {
 
     #[test]
     fn an_answer_holds_any_text() {
-        let text = "a < b & \"c\" ]]>";
+        let text = "a < b & \"c\" ]]>\0\u{1b}";
         for answer in [answer(text), fault(text)] {
             assert!(answer.contains("a &lt; b &amp; "), "{answer}");
+            assert!(!answer.contains(['\0', '\u{1b}']), "{answer}");
             let mut reader = Reader::from_str(&answer);
             while reader.read_event().unwrap() != Event::Eof {}
         }
