@@ -17,7 +17,11 @@ pub mod derive;
 mod diff;
 pub mod filter;
 pub mod links;
+mod old;
+mod part;
 pub mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -87,9 +87,6 @@ pub enum Why {
     /// Trees have none.
     #[error("a symbolic link")]
     SymbolicLink,
-    /// It cannot be both.
-    #[error("a directory where a tree has a file")]
-    Directory,
     /// Names of content tell the same length everywhere.
     #[error("of {listed} bytes where {expected} are right")]
     Size {
@@ -101,9 +98,6 @@ pub enum Why {
     /// Nothing would prove it.
     #[error("without its SHA-256")]
     NoSum,
-    /// The sum of a file that is not listed.
-    #[error("a SHA-256 of no file")]
-    NoEntry,
     /// All `oci-layout` files are the same.
     #[error("which is not the oci-layout of version 1.0.0")]
     Layout,
