@@ -3,9 +3,11 @@
 //! Nothing is decided here. The caller says what the tree lacks; this gives it names, leaves before roots,
 //! with three syncs for all of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::disk::persist;
+use super::removal::remove_file;
 use super::{Error, TreeWriter};
 use crate::digest::Digest;
 use crate::tree::list::ListPath;
@@ -61,5 +63,16 @@ impl TreeWriter {
         super::disk::make_directory(&directory, 0o700)
             .map_err(|source| Error::write(&directory, source))?;
         Ok(directory)
+    }
+
+    /// Replaces a file of [`sync_directory`](Self::sync_directory), durably; `None` removes it.
+    pub fn remember_for_sync(&self, name: &str, bytes: Option<&[u8]>) -> Result<(), Error> {
+        let directory = self.sync_directory()?;
+        let path = directory.join(name);
+        match bytes {
+            Some(bytes) => persist(self.prepared(bytes)?, &path)?,
+            None => remove_file(&path)?,
+        }
+        self.sync_directories(&BTreeSet::from([directory]))
     }
 }
