@@ -7,6 +7,7 @@
 mod directory;
 mod error;
 mod http;
+mod patience;
 mod rsync;
 mod source;
 
@@ -57,6 +58,14 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.received += other.received;
+        self.missing.extend(other.missing);
+        self.wrong.extend(other.wrong);
+    }
+
     /// Whether all that was wanted is in staging now, and right.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.wrong.is_empty()
@@ -110,7 +119,8 @@ impl Upstream {
         Ok(staging.list())
     }
 
-    /// Brings all that is wanted into staging. What is there already, and right, is not asked for.
+    /// Brings all that is wanted into staging. What is there already, and right, is not asked for. Of an error,
+    /// too, what was brought stays for the next time.
     pub async fn fetch(
         &self,
         wanted: Vec<Wanted>,
@@ -118,10 +128,42 @@ impl Upstream {
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<Fetched, Error> {
+        let bytes = wanted.iter().map(|wanted| wanted.size).sum();
+        progress.expect(wanted.len() as u64, bytes);
+        let place = staging.clone();
+        let wanted = blocking(move || {
+            let right = place.adopt(&wanted)?;
+            let mut wanted = wanted;
+            wanted.retain(|wanted| !right.contains(&wanted.path));
+            place.make_sure_of_room(wanted.iter().map(|wanted| wanted.size).sum())?;
+            Ok::<_, Error>(wanted)
+        })
+        .await?;
+        let lacking: u64 = wanted.iter().map(|wanted| wanted.size).sum();
+        progress.came(0, bytes.saturating_sub(lacking));
+        if wanted.is_empty() {
+            return Ok(Fetched::default());
+        }
         match &self.way {
             Way::Rsync(rsync) => rsync.fetch(wanted, staging, progress, stop).await,
             Way::Http(http) => http.fetch(wanted, staging, progress, stop).await,
             Way::Directory(directory) => directory.fetch(wanted, staging, progress, stop).await,
         }
+    }
+}
+
+/// Runs blocking work on a thread for it. The one doorway of all ways.
+async fn blocking<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down; nobody will look at the result.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
