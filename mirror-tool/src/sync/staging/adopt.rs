@@ -37,28 +37,32 @@ impl Staging {
         let Left {
             mut right, unread, ..
         } = left;
-        right.extend(self.verify_all(&unread)?);
+        for (wanted, result) in unread.iter().zip(self.verify_all(&unread)) {
+            match result {
+                Ok(()) => {
+                    right.insert(wanted.path.clone());
+                }
+                Err(Wrong::Disk(error)) => return Err(error),
+                Err(wrong) => {
+                    tracing::debug!(path = %wanted.path, %wrong, "left by an earlier run, and of no use");
+                }
+            }
+        }
         Ok(right)
     }
 
-    /// Those of the files that are right, found out on all cores.
-    pub(in crate::sync) fn verify_all(
-        &self,
-        files: &[&Wanted],
-    ) -> Result<Vec<TreePath>, writer::Error> {
+    /// Whether files are there and right, each, found out on all cores.
+    pub(in crate::sync) fn verify_all(&self, files: &[&Wanted]) -> Vec<Result<(), Wrong>> {
         let next = AtomicUsize::new(0);
-        let found = Mutex::new((Vec::new(), None));
+        let results: Mutex<Vec<_>> = Mutex::new(files.iter().map(|_| None).collect());
         let work = || {
-            while let Some(wanted) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let verified = self.verify(wanted);
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                match verified {
-                    Ok(_) => found.0.push(wanted.path.clone()),
-                    Err(Wrong::Disk(error)) => found.1 = Some(error),
-                    Err(wrong) => {
-                        tracing::debug!(path = %wanted.path, %wrong, "left by an earlier run, and of no use");
-                    }
-                }
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(wanted) = files.get(number) else {
+                    return;
+                };
+                let result = self.verify(wanted).map(|_| ());
+                results.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(result);
             }
         };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -68,10 +72,12 @@ impl Staging {
             }
             work();
         });
-        match found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            (_, Some(error)) => Err(error),
-            (right, None) => Ok(right),
-        }
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let unread = || Err(Wrong::Missing);
+        results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(unread))
+            .collect()
     }
 }
 

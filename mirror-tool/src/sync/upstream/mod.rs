@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::state::ListRef;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use self::directory::Directory;
@@ -158,7 +159,12 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    join(tokio::task::spawn_blocking(work)).await
+}
+
+/// A panic of the thread goes on here; a thread is never cancelled.
+async fn join<T>(thread: impl Future<Output = Result<T, JoinError>>) -> T {
+    match thread.await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::sync::Wanted;
 use crate::sync::staging::{Comparison, Staging, Wrong, failed, make_readable};
+use crate::sync::upstream::join;
 
 /// How much is gathered before it is written.
 const GATHERED: usize = 512 << 10;
@@ -103,18 +104,6 @@ impl Part {
             .await
             .err()
             .unwrap_or_else(|| Wrong::Read(stopped()))
-    }
-}
-
-/// A panic of the thread goes on here; a thread is never cancelled.
-async fn join<T>(thread: impl Future<Output = Result<T, tokio::task::JoinError>>) -> T {
-    match thread.await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down; nobody will look at the result.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 
