@@ -46,6 +46,24 @@ impl ProcessGroup {
         }
     }
 
+    /// Bounds the length of every file that is written, likewise.
+    pub fn limit_file_size(&self, bytes: u64) {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        if let Some(id) = self.id() {
+            let _ = prlimit(Some(id), Resource::Fsize, limit);
+        }
+    }
+
+    /// Asks all of it to end, in its own time.
+    pub fn ask_to_end(&self) {
+        if let Some(id) = self.id() {
+            let _ = kill_process_group(id, Signal::TERM);
+        }
+    }
+
     /// Waits until the leader has ended. It is not reaped, and the group may live on.
     pub async fn ended(&self) {
         let running = |id: Pid| {

@@ -14,7 +14,8 @@ impl Authorities {
         Ok(Self(certificates))
     }
 
-    pub(super) fn certificates(&self) -> impl Iterator<Item = reqwest::Certificate> {
+    /// The certificates, for a client to be built with.
+    pub fn certificates(&self) -> impl Iterator<Item = reqwest::Certificate> {
         self.0.iter().cloned()
     }
 }

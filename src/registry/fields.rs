@@ -42,7 +42,7 @@ pub(super) fn first_byte(content_range: &str) -> Option<u64> {
 /// How long a response asks us to wait: a number of seconds, or a date.
 ///
 /// A date is compared with the response's own `Date`, so our clock need not agree with theirs.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let asked = text(header::RETRY_AFTER)?;
     if let Ok(seconds) = asked.parse() {

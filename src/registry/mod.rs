@@ -27,7 +27,7 @@ pub mod rate;
 pub mod retry;
 
 mod envelope;
-mod fields;
+pub mod fields;
 mod link;
 mod login;
 mod pages;

@@ -1,38 +1,175 @@
 //! The tree that is followed: over rsync, over HTTP, or from a disk.
+//!
+//! Whatever the way, the same four things are asked of it: its state, its list, and files by their paths, all
+//! of which end in a [`Staging`]. Nothing of it is believed: lengths are bounded, and what is fetched counts
+//! only once its digest was computed here.
 
-use std::path::PathBuf;
-use std::str::FromStr;
+mod directory;
+mod error;
+mod http;
+mod patience;
+mod rsync;
+mod source;
 
-use oci_mirror::excerpt::Excerpt;
-use url::Url;
+use std::path::{Path, PathBuf};
 
-/// Where to follow a tree from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// `rsync://HOST[:PORT]/MODULE[/PATH]`.
-    Rsync(Url),
-    /// `https://HOST/PATH` or `http://HOST/PATH`: the URL of a tree, such as `https://FRONTEND/tree`.
-    Http(Url),
-    /// `file:///PATH`: a disk that came by mail.
-    Directory(PathBuf),
+use bytes::Bytes;
+use oci_mirror::tree::TreePath;
+use oci_mirror::tree::state::ListRef;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+use self::directory::Directory;
+use self::http::Http;
+use self::rsync::Rsync;
+use super::progress::Progress;
+use super::staging::{Staging, Wrong};
+use super::{Options, Wanted};
+
+pub use error::Error;
+pub use source::{InvalidSource, Source};
+
+/// A tree that is followed.
+#[derive(Debug)]
+pub struct Upstream {
+    name: Box<str>,
+    way: Way,
 }
 
-impl FromStr for Source {
-    type Err = InvalidSource;
+#[derive(Debug)]
+enum Way {
+    Rsync(Rsync),
+    Http(Http),
+    Directory(Directory),
+}
 
-    fn from_str(text: &str) -> Result<Self, InvalidSource> {
-        let wrong = || InvalidSource(Excerpt(text).into());
-        let url: Url = text.parse().map_err(|_| wrong())?;
-        match url.scheme() {
-            "rsync" if url.has_host() => Ok(Self::Rsync(url)),
-            "http" | "https" => Ok(Self::Http(url)),
-            "file" => Ok(Self::Directory(url.to_file_path().map_err(|()| wrong())?)),
-            _ => Err(wrong()),
+/// What a fetch has brought.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// Files that came, and are right.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes received for them, as far as that is known.
+    pub received: u64,
+    /// What is not there any more.
+    pub missing: Vec<TreePath>,
+    /// What came, twice, and is not what was wanted.
+    pub wrong: Vec<(TreePath, Wrong)>,
+}
+
+impl Fetched {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.received += other.received;
+        self.missing.extend(other.missing);
+        self.wrong.extend(other.wrong);
+    }
+
+    /// Whether all that was wanted is in staging now, and right.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.wrong.is_empty()
+    }
+}
+
+/// Most bytes of a list of so many entries: a path is that of a blob at the longest, or a repository's.
+const fn max_list(max_entries: u64) -> u64 {
+    (max_entries + 1000).saturating_mul(192)
+}
+
+impl Upstream {
+    /// What asks the source; nothing is sent yet.
+    pub fn open(source: &Source, options: &Options) -> Result<Self, Error> {
+        let name: Box<str> = source.to_string().into();
+        let way = match source {
+            Source::Rsync(url) => Way::Rsync(Rsync::new(url, &name, options)),
+            Source::Http(url) => Way::Http(Http::new(url, &name, options)?),
+            Source::Directory(path) => Way::Directory(Directory::new(path, &name, options)),
+        };
+        Ok(Self { name, way })
+    }
+
+    /// Its URL, without a password.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The bytes of its `state.json`.
+    pub async fn state(&self, staging: &Staging) -> Result<Bytes, Error> {
+        match &self.way {
+            Way::Rsync(rsync) => rsync.state(staging).await,
+            Way::Http(http) => http.state().await,
+            Way::Directory(directory) => directory.state(),
+        }
+    }
+
+    /// Brings the list that its state names to [`Staging::list`]. An older list to take as a `basis` spares
+    /// most of the bytes over rsync.
+    pub async fn list(
+        &self,
+        list: &ListRef,
+        basis: Option<&Path>,
+        staging: &Staging,
+    ) -> Result<PathBuf, Error> {
+        match &self.way {
+            Way::Rsync(rsync) => rsync.list(list, basis, staging).await?,
+            Way::Http(http) => http.list(list, staging).await?,
+            Way::Directory(directory) => directory.list(list, staging).await?,
+        }
+        Ok(staging.list())
+    }
+
+    /// Brings all that is wanted into staging. What is there already, and right, is not asked for. Of an error,
+    /// too, what was brought stays for the next time.
+    pub async fn fetch(
+        &self,
+        wanted: Vec<Wanted>,
+        staging: &Staging,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<Fetched, Error> {
+        let bytes = wanted.iter().map(|wanted| wanted.size).sum();
+        progress.expect(wanted.len() as u64, bytes);
+        let place = staging.clone();
+        let wanted = blocking(move || {
+            let right = place.adopt(&wanted)?;
+            let mut wanted = wanted;
+            wanted.retain(|wanted| !right.contains(&wanted.path));
+            place.make_sure_of_room(wanted.iter().map(|wanted| wanted.size).sum())?;
+            Ok::<_, Error>(wanted)
+        })
+        .await?;
+        let lacking: u64 = wanted.iter().map(|wanted| wanted.size).sum();
+        progress.came(0, bytes.saturating_sub(lacking));
+        if wanted.is_empty() {
+            return Ok(Fetched::default());
+        }
+        match &self.way {
+            Way::Rsync(rsync) => rsync.fetch(wanted, staging, progress, stop).await,
+            Way::Http(http) => http.fetch(wanted, staging, progress, stop).await,
+            Way::Directory(directory) => directory.fetch(wanted, staging, progress, stop).await,
         }
     }
 }
 
-/// The text names no tree to follow.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not rsync://HOST/MODULE[/PATH], https://HOST/PATH or file:///PATH")]
-pub struct InvalidSource(Box<str>);
+/// Runs blocking work on a thread for it. The one doorway of all ways.
+async fn blocking<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    join(tokio::task::spawn_blocking(work)).await
+}
+
+/// A panic of the thread goes on here; a thread is never cancelled.
+async fn join<T>(thread: impl Future<Output = Result<T, JoinError>>) -> T {
+    match thread.await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down; nobody will look at the result.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

@@ -1,0 +1,220 @@
+//! Where a large file grows up that comes over HTTP: a thread that hashes and writes `X.part`.
+//!
+//! What an earlier run, or an earlier connection, has left of it is read and hashed once, and the rest goes
+//! behind it. Whether the beginning was right shows at the end, in the digest of the whole.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::sync::Wanted;
+use crate::sync::staging::{Comparison, Staging, Wrong, failed, make_readable};
+use crate::sync::upstream::join;
+
+/// How much is gathered before it is written.
+const GATHERED: usize = 512 << 10;
+
+/// The way to the writer of one file.
+#[derive(Debug)]
+pub(super) struct Part {
+    steps: mpsc::Sender<Step>,
+    thread: JoinHandle<Result<(), Wrong>>,
+    gathered: Vec<Bytes>,
+    waiting: usize,
+    /// How much of the file there is.
+    pub(super) length: u64,
+}
+
+#[derive(Debug)]
+enum Step {
+    Write(Vec<Bytes>),
+    Restart,
+    Finish,
+}
+
+impl Part {
+    /// Goes on with what there is of a file.
+    pub(super) async fn open(wanted: &Wanted, staging: &Staging) -> Result<Self, Wrong> {
+        let (steps, received) = mpsc::channel(2);
+        let (tell, told) = oneshot::channel();
+        let (wanted, staging) = (wanted.clone(), staging.clone());
+        // Ends with the channel, so an abandoned transfer leaves no thread behind.
+        let thread =
+            tokio::task::spawn_blocking(move || Growing::run(&wanted, &staging, tell, received));
+        let mut part = Self {
+            steps,
+            thread,
+            gathered: Vec::new(),
+            waiting: 0,
+            length: 0,
+        };
+        match told.await {
+            Ok(length) => part.length = length,
+            Err(_) => return Err(part.end().await),
+        }
+        Ok(part)
+    }
+
+    /// Adds the next bytes.
+    pub(super) async fn write(&mut self, chunk: Bytes) -> Result<(), Wrong> {
+        self.length += chunk.len() as u64;
+        self.waiting += chunk.len();
+        self.gathered.push(chunk);
+        if self.waiting >= GATHERED {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Begins anew.
+    pub(super) async fn restart(&mut self) -> Result<(), Wrong> {
+        self.gathered.clear();
+        (self.waiting, self.length) = (0, 0);
+        self.send(Step::Restart).await
+    }
+
+    /// Hands over what was gathered; what comes later goes behind it.
+    pub(super) async fn flush(&mut self) -> Result<(), Wrong> {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.waiting = 0;
+        self.send(Step::Write(gathered)).await
+    }
+
+    /// Compares the whole, and gives it its name in staging. What is wrong is removed.
+    pub(super) async fn finish(mut self) -> Result<(), Wrong> {
+        self.flush().await?;
+        self.send(Step::Finish).await?;
+        join(self.thread).await
+    }
+
+    async fn send(&mut self, step: Step) -> Result<(), Wrong> {
+        match self.steps.send(step).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.end().await),
+        }
+    }
+
+    /// Why the writer has stopped taking more.
+    async fn end(&mut self) -> Wrong {
+        let stopped = || io::Error::other("the writer has ended early");
+        join(&mut self.thread)
+            .await
+            .err()
+            .unwrap_or_else(|| Wrong::Read(stopped()))
+    }
+}
+
+/// The file, in the thread that writes it.
+struct Growing<'a> {
+    wanted: &'a Wanted,
+    staging: &'a Staging,
+    file: File,
+    comparison: Comparison,
+}
+
+impl<'a> Growing<'a> {
+    fn run(
+        wanted: &'a Wanted,
+        staging: &'a Staging,
+        tell: oneshot::Sender<u64>,
+        mut received: mpsc::Receiver<Step>,
+    ) -> Result<(), Wrong> {
+        let mut growing = Self::open(wanted, staging)?;
+        // Nobody listens any more when the run was ended.
+        let _ = tell.send(growing.comparison.seen());
+        while let Some(step) = received.blocking_recv() {
+            match step {
+                Step::Write(chunks) => growing.write(&chunks)?,
+                Step::Restart => growing.restart()?,
+                Step::Finish => return growing.finish(),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(wanted: &'a Wanted, staging: &'a Staging) -> Result<Self, Wrong> {
+        let path = staging.part(&wanted.path);
+        staging.make_parent(&path).map_err(Wrong::Disk)?;
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|source| Wrong::Disk(failed(&path, source)))?;
+        let mut comparison = Comparison::new(wanted)?;
+        let mut buffer = vec![0; 128 << 10];
+        let kept = loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(length) if comparison.update(&buffer[..length]).is_err() => break false,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break false,
+            }
+        };
+        let mut growing = Self {
+            wanted,
+            staging,
+            file,
+            comparison,
+        };
+        if !kept {
+            growing.restart()?;
+        }
+        Ok(growing)
+    }
+
+    fn write(&mut self, chunks: &[Bytes]) -> Result<(), Wrong> {
+        for chunk in chunks {
+            if let Err(wrong) = self.comparison.update(chunk) {
+                self.remove();
+                return Err(wrong);
+            }
+            self.file
+                .write_all(chunk)
+                .map_err(|source| self.disk(source))?;
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), Wrong> {
+        self.comparison = Comparison::new(self.wanted)?;
+        self.file
+            .set_len(0)
+            .and_then(|()| io::Seek::rewind(&mut self.file))
+            .map_err(|source| self.disk(source))
+    }
+
+    fn finish(self) -> Result<(), Wrong> {
+        let part = self.staging.part(&self.wanted.path);
+        let verified = match self.comparison.finish() {
+            Ok(verified) => verified,
+            Err(wrong) => {
+                // Whatever becomes of it: it is compared again before it is used.
+                let _ = fs::remove_file(part);
+                return Err(wrong);
+            }
+        };
+        let target = self.staging.path(&self.wanted.path);
+        make_readable(&self.file, Some(self.wanted.time))
+            .and_then(|()| fs::rename(&part, &target))
+            .map_err(|source| Wrong::Disk(failed(&target, source)))?;
+        self.staging
+            .keep_pieces(self.wanted, &verified)
+            .map_err(Wrong::Disk)?;
+        self.staging.note(&self.wanted.path);
+        Ok(())
+    }
+
+    fn remove(&self) {
+        let _ = fs::remove_file(self.staging.part(&self.wanted.path));
+    }
+
+    fn disk(&self, source: io::Error) -> Wrong {
+        Wrong::Disk(failed(&self.staging.part(&self.wanted.path), source))
+    }
+}

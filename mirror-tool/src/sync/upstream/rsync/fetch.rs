@@ -1,0 +1,181 @@
+//! Many files by one run of rsync, which are read and compared while the next ones come.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+
+use oci_mirror::tree::TreePath;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::output::{FORMAT, Line};
+use super::run::{Ended, Limits, Run};
+use super::{Patience, Rsync, disk};
+use crate::sync::Wanted;
+use crate::sync::progress::Progress;
+use crate::sync::staging::{PARTIAL_DIRECTORY, Staging, Wrong, failed};
+use crate::sync::upstream::{Error, Fetched, blocking, join};
+
+/// Brings all of it. A run that breaks off is followed by one for what is lacking; what is wrong is asked for
+/// once more, from its beginning.
+pub(super) async fn run(
+    rsync: &Rsync,
+    mut wanted: Vec<Wanted>,
+    staging: &Staging,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Fetched, Error> {
+    let mut fetched = Fetched::default();
+    let mut patience = Patience::new(rsync.retries);
+    let mut wrong_before = HashSet::new();
+    loop {
+        let fetch = Fetch {
+            rsync,
+            staging,
+            progress,
+            stop,
+        };
+        let (ended, results) = fetch.once(wanted, &mut fetched.received).await?;
+        let (mut absent, mut wrong) = (Vec::new(), Vec::new());
+        for (wanted, result) in results {
+            match result {
+                Ok(()) => {
+                    fetched.files += 1;
+                    fetched.bytes += wanted.size;
+                    patience.renew();
+                }
+                Err(Wrong::Disk(error)) => return Err(error.into()),
+                Err(Wrong::Missing) => absent.push(wanted),
+                Err(why) => wrong.push((wanted, why)),
+            }
+        }
+        match ended {
+            Ended::Well | Ended::InPart => {
+                fetched
+                    .missing
+                    .extend(absent.into_iter().map(|wanted| wanted.path));
+                let (again, wrong): (Vec<_>, Vec<_>) = wrong
+                    .into_iter()
+                    .partition(|(wanted, _)| wrong_before.insert(wanted.path.clone()));
+                let wrong = wrong.into_iter().map(|(wanted, why)| (wanted.path, why));
+                fetched.wrong.extend(wrong);
+                if again.is_empty() {
+                    return Ok(fetched);
+                }
+                tracing::info!(files = again.len(), "fetching again from the start");
+                wanted = again.into_iter().map(|(wanted, _)| wanted).collect();
+            }
+            Ended::Later(why) => {
+                wanted = absent;
+                wanted.extend(wrong.into_iter().map(|(wanted, _)| wanted));
+                if wanted.is_empty() {
+                    return Ok(fetched);
+                }
+                let waited = stop.run_until_cancelled(patience.wait(None)).await;
+                if !waited.ok_or(Error::Stopped)? {
+                    return Err(rsync.unreachable(why));
+                }
+                let files = wanted.len();
+                tracing::debug!(upstream = %rsync.upstream, %why, files, "asking again");
+            }
+            Ended::Badly(why) => return Err(rsync.unreachable(why)),
+            Ended::Disk(why) => return Err(disk(staging, why)),
+        }
+    }
+}
+
+/// What a run needs.
+struct Fetch<'a> {
+    rsync: &'a Rsync,
+    staging: &'a Staging,
+    progress: &'a Progress,
+    stop: &'a CancellationToken,
+}
+
+/// What has become of each file.
+type Results = Vec<(Wanted, Result<(), Wrong>)>;
+
+impl Fetch<'_> {
+    async fn once(
+        &self,
+        wanted: Vec<Wanted>,
+        received: &mut u64,
+    ) -> Result<(Ended, Results), Error> {
+        let names = self.staging.directory().join("wanted");
+        let mut text = String::new();
+        for wanted in &wanted {
+            text.push_str(&wanted.path.to_string());
+            text.push('\0');
+        }
+        fs::write(&names, text).map_err(|source| failed(&names, source))?;
+        let longest = wanted.iter().map(|wanted| wanted.size).max().unwrap_or(0);
+        let mut run = Run::new(Limits { file: longest });
+        run.options(&["--from0", "--no-implied-dirs", "--stats", FORMAT])
+            .option(format!("--files-from={}", names.display()))
+            .option(format!("--partial-dir={PARTIAL_DIRECTORY}"))
+            .option(format!("--max-size={longest}"));
+        if let Some(bandwidth) = self.rsync.bandwidth {
+            run.option(format!("--bwlimit={bandwidth}"));
+        }
+        run.between(&self.rsync.url, self.staging.root());
+
+        let (tell, mut told) = mpsc::unbounded_channel::<(usize, Wanted)>();
+        let staging = self.staging.clone();
+        // Ends with the channel, which holds no more than was wanted.
+        let reader = tokio::task::spawn_blocking(move || {
+            let mut results = HashMap::new();
+            while let Some((number, wanted)) = told.blocking_recv() {
+                results.insert(number, staging.verify(&wanted).map(|_| ()));
+            }
+            results
+        });
+        let numbers: HashMap<&TreePath, usize> =
+            wanted.iter().map(|wanted| &wanted.path).zip(0..).collect();
+        let mut last = None;
+        let each = |line: Line<'_>| match line {
+            Line::Received(bytes) => *received += bytes,
+            Line::TooLong => {}
+            Line::Came(name) => {
+                let path = name.parse().ok();
+                let Some(number) = path.and_then(|path: TreePath| numbers.get(&path).copied())
+                else {
+                    return;
+                };
+                self.progress.came(1, wanted[number].size);
+                // It gets its name after its line, and before the line of the next.
+                if let Some(before) = last.replace(number) {
+                    // Nobody listens only once a check has panicked, which is told below.
+                    let _ = tell.send((before, wanted[before].clone()));
+                }
+            }
+        };
+        let ended = run.go(self.staging, self.stop, each).await?;
+        drop(tell);
+        let read = join(reader).await;
+        let staging = self.staging.clone();
+        let results = blocking(move || complete(wanted, read, &staging)).await;
+        Ok((ended, results))
+    }
+}
+
+/// What was not read while others came is read now; so is what was not there yet.
+fn complete(
+    wanted: Vec<Wanted>,
+    mut read: HashMap<usize, Result<(), Wrong>>,
+    staging: &Staging,
+) -> Results {
+    read.retain(|_, result| !matches!(result, Err(Wrong::Missing)));
+    let unread: Vec<(usize, &Wanted)> = (0..)
+        .zip(&wanted)
+        .filter(|(number, _)| !read.contains_key(number))
+        .collect();
+    let files: Vec<&Wanted> = unread.iter().map(|(_, wanted)| *wanted).collect();
+    let results = staging.verify_all(&files);
+    read.extend(unread.into_iter().map(|(number, _)| number).zip(results));
+    (0..)
+        .zip(wanted)
+        .map(|(number, wanted)| {
+            let result = read.remove(&number).unwrap_or(Err(Wrong::Missing));
+            (wanted, result)
+        })
+        .collect()
+}

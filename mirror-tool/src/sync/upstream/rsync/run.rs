@@ -1,0 +1,257 @@
+//! One run of the program.
+//!
+//! It is started without a shell, with an environment in which nothing sends it elsewhere, at the head of a group
+//! that is killed whatever happens to us, but for one case: nobody is told of our own SIGKILL. So its standard
+//! input is a file that we have locked. As long as any of the group lives it is locked, and who comes next kills
+//! the group that is named in it before anything of staging is looked at.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use oci_mirror::excerpt::Excerpt;
+use oci_mirror::process_group::ProcessGroup;
+use oci_mirror::tree::writer;
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::output::{Line, Lines};
+use crate::sync::staging::{Staging, failed};
+use crate::sync::upstream::Error;
+
+/// How much of its complaints is kept.
+const MAX_SAID: usize = 4 << 10;
+
+/// How much address space it may take: some hundred bytes for each file that was asked for.
+const MEMORY: u64 = 4 << 30;
+
+/// How long the program may take to be gone once its output has ended, or once it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What is allowed to a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How long a file may become.
+    pub(super) file: u64,
+}
+
+/// How a run has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// All that was asked for is there.
+    Well,
+    /// Some of it is not there to be had.
+    InPart,
+    /// It broke off, and may go better later.
+    Later(Box<str>),
+    /// Our disk.
+    Disk(Box<str>),
+    /// It will not go better.
+    Badly(Box<str>),
+}
+
+/// A run to be.
+#[derive(Debug)]
+pub(super) struct Run {
+    command: Command,
+    limits: Limits,
+}
+
+impl Run {
+    pub(super) fn new(limits: Limits) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args([
+            "--no-motd",
+            "--no-human-readable",
+            "--times",
+            "--omit-dir-times",
+            "--no-links",
+            "--no-devices",
+            "--no-specials",
+            "--timeout=60",
+            "--contimeout=10",
+        ]);
+        // RSYNC_PROXY, RSYNC_CONNECT_PROG and their like are not for strangers.
+        command.env_clear().env("LC_ALL", "C").env("HOME", "/");
+        // Without one, rsync would ask at the terminal.
+        let password = std::env::var_os("RSYNC_PASSWORD").unwrap_or_default();
+        command.env("RSYNC_PASSWORD", password);
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, limits }
+    }
+
+    pub(super) fn options(&mut self, options: &[&str]) -> &mut Self {
+        self.command.args(options);
+        self
+    }
+
+    pub(super) fn option(&mut self, option: String) -> &mut Self {
+        self.command.arg(option);
+        self
+    }
+
+    /// From where to where; the last of the arguments.
+    pub(super) fn between(&mut self, url: &str, place: &Path) -> &mut Self {
+        self.command.arg("--").arg(url).arg(place.join(""));
+        self
+    }
+
+    /// Runs it, and hands on what it says it has done.
+    pub(super) async fn go(
+        mut self,
+        staging: &Staging,
+        stop: &CancellationToken,
+        each: impl FnMut(Line<'_>),
+    ) -> Result<Ended, Error> {
+        let lifeline = Lifeline::take(staging).await?;
+        let input = lifeline.file.try_clone();
+        let input = input.map_err(|source| failed(&lifeline.path, source))?;
+        self.command.stdin(input);
+        let mut group =
+            ProcessGroup::start(&mut self.command).map_err(|source| Error::Program {
+                program: PROGRAM.into(),
+                source,
+            })?;
+        // It holds the file too.
+        drop(self.command);
+        group.limit_file_size(self.limits.file.saturating_add(1 << 20));
+        group.limit_memory(MEMORY);
+        lifeline.name(group.leader().id())?;
+        let mut said = Vec::new();
+        let heard = tokio::select! {
+            heard = hear(&mut group, &mut said, each) => Some(heard),
+            () = stop.cancelled() => None,
+        };
+        if heard.is_none() {
+            // What it has of a file, it then keeps.
+            group.ask_to_end();
+        }
+        let gone = timeout(GRACE, group.leader().wait()).await;
+        let status = timeout(GRACE, group.end()).await;
+        match heard {
+            None => return Err(Error::Stopped),
+            Some(Err(source)) => return Ok(Ended::Later(source.to_string().into())),
+            Some(Ok(())) => {}
+        }
+        let (Ok(_), Ok(Ok(status))) = (gone, status) else {
+            return Ok(Ended::Later("rsync does not end".into()));
+        };
+        let why = || {
+            let said = String::from_utf8_lossy(&said);
+            let first = said.lines().find(|line| !line.trim().is_empty());
+            match first {
+                Some(first) => format!("{} ({status})", Excerpt(first)).into(),
+                None => status.to_string().into(),
+            }
+        };
+        Ok(match status.code() {
+            Some(0) => Ended::Well,
+            // Partial transfer; vanished source files.
+            Some(23 | 24) => Ended::InPart,
+            // File I/O. It is also what a file too long ends with.
+            Some(11) => Ended::Disk(why()),
+            // Start of the protocol, socket, data stream, receiver, timeouts.
+            Some(5 | 10 | 12 | 22 | 30 | 35) | None => Ended::Later(why()),
+            Some(_) => Ended::Badly(why()),
+        })
+    }
+}
+
+const PROGRAM: &str = "rsync";
+
+/// Reads all there is to be read.
+async fn hear(
+    group: &mut ProcessGroup,
+    said: &mut Vec<u8>,
+    mut each: impl FnMut(Line<'_>),
+) -> io::Result<()> {
+    let (output, complaints) = (group.leader().stdout.take(), group.leader().stderr.take());
+    let mut lines = Lines::default();
+    let listen = chunks(output, |chunk| lines.push(chunk, &mut each));
+    let note = chunks(complaints, |chunk| {
+        let room = MAX_SAID.saturating_sub(said.len()).min(chunk.len());
+        said.extend_from_slice(&chunk[..room]);
+    });
+    tokio::try_join!(listen, note)?;
+    Ok(())
+}
+
+/// Reads to the end, a chunk at a time.
+async fn chunks(
+    source: Option<impl AsyncRead + Unpin>,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let Some(mut source) = source else {
+        return Ok(());
+    };
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match source.read(&mut buffer).await? {
+            0 => return Ok(()),
+            length => each(&buffer[..length]),
+        }
+    }
+}
+
+/// The file that tells whether a run is over, ours or that of somebody who was killed.
+#[derive(Debug)]
+struct Lifeline {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lifeline {
+    /// Takes it, from whoever has it.
+    async fn take(staging: &Staging) -> Result<Self, writer::Error> {
+        let path = staging.directory().join("rsync.lock");
+        let unusable = |source| failed(&path, source);
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(unusable)?;
+        for _ in 0..500 {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    file.set_len(0).map_err(unusable)?;
+                    return Ok(Self { path, file });
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(errno) => return Err(unusable(errno.into())),
+            }
+            // Somebody of the group that is named there lives, so nobody else has its id.
+            let named = fs::read_to_string(&path).map_err(unusable)?;
+            if let Some(group) = named.trim().parse().ok().and_then(Pid::from_raw) {
+                tracing::info!("ending the rsync that an earlier run has left behind");
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        let busy = io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the rsync of an earlier run does not end",
+        );
+        Err(unusable(busy))
+    }
+
+    /// Writes down whose it is.
+    fn name(&self, leader: Option<u32>) -> Result<(), writer::Error> {
+        let name = leader.map_or_else(String::new, |id| format!("{id}\n"));
+        self.file
+            .write_all_at(name.as_bytes(), 0)
+            .map_err(|source| failed(&self.path, source))
+    }
+}
