@@ -11,12 +11,12 @@ pub mod metrics;
 pub mod redirects;
 pub mod statistics;
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri};
 use oci_mirror::reference::RepoName;
 
+use crate::client_address::Caller;
 use crate::presence::HostPosition;
 use crate::snapshot::Snapshot;
 
@@ -155,7 +155,7 @@ pub struct Event<'a> {
     /// The target of the request.
     pub uri: &'a Uri,
     /// Who asked.
-    pub client: Option<IpAddr>,
+    pub client: &'a Caller<'a>,
     /// The repository, if the tree has it.
     pub repository: Option<&'a RepoName>,
     /// The mirror the client was sent to.

@@ -147,7 +147,10 @@ impl Sender {
         if !served || !matches!(event.kind, Kind::Tag | Kind::Manifest | Kind::Blob) {
             return;
         }
-        let place = event.client.map(|client| snapshot.geo.locate(client));
+        let place = event
+            .client
+            .address()
+            .map(|client| snapshot.geo.locate(client));
         let mirror = event
             .mirror
             .map(|mirror| snapshot.network.host(mirror).name.clone());
