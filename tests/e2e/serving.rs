@@ -246,6 +246,59 @@ fn a_geographic_database_is_replaced_and_survives_a_bad_one() {
         .unwrap();
 }
 
+/// How often the log says so.
+fn said(served: &Served, text: &str) -> usize {
+    served.process.log().unwrap().matches(text).count()
+}
+
+#[test]
+fn a_configuration_that_was_refused_is_taken_up_when_its_files_come() {
+    const REFUSED: &str = "stays as it was until the files it names can be used";
+    let (directory, tls, trusted) = pair();
+    let authority = Authority::new(&directory.path().join("other")).unwrap();
+    let mut served = Served::start_in(directory, &tls);
+    let path = |name: &str| served.directory.path().join(name);
+    let (geo, prefixes) = (path("geo.mmdb"), path("prefixes"));
+    let (certificate, key) = (path("next.pem"), path("next.key"));
+    // Both name a file that is not there yet, and then one that is not whole yet.
+    served.configure(&format!(
+        "geoip = [\"{}\"]\nasn-prefixes = [\"{}\"]\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        geo.display(),
+        prefixes.display(),
+        certificate.display(),
+        key.display(),
+    ));
+    served.wait_for_log(REFUSED);
+    let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/geo-whois-asn-country.mmdb");
+    let good = fs::read(good).unwrap();
+    let (next, next_key) = authority.server_pair();
+    let steps: [(&Path, &[u8]); 6] = [
+        (&geo, &good[..1000]),
+        (&geo, &good),
+        (&prefixes, b"192.0.2.0/24 64496\n"),
+        (&certificate, b"half a certificate"),
+        (&certificate, &fs::read(next).unwrap()),
+        (&key, &fs::read(next_key).unwrap()),
+    ];
+    let url = format!("https://{}{MANIFEST}", served.address);
+    for (number, (path, content)) in steps.into_iter().enumerate() {
+        // It is tried at each change, and not over and over between two.
+        let tried = said(&served, REFUSED);
+        assert_eq!(tried, number + 1, "{}", served.process.log().unwrap());
+        assert_eq!(asked(&["--cacert", &trusted, &url], "%{http_code}"), "200");
+        replace(path, content);
+        let log = served.path("log");
+        let is_done = || {
+            let log = fs::read_to_string(&log).unwrap();
+            log.matches(REFUSED).count() > tried || log.contains("is up to date")
+        };
+        served.process.wait_until(is_done).unwrap();
+    }
+    let trusted = authority.certificate().display().to_string();
+    assert_eq!(asked(&["--cacert", &trusted, &url], "%{http_code}"), "200");
+    assert_eq!(said(&served, "is up to date"), 1);
+}
+
 #[test]
 fn requests_under_way_finish_after_the_end_was_asked_for() {
     let mut served = Served::start("");
