@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::crawler;
 use crate::file_mark::FileMark;
 use crate::geo::{Geo, Sources};
 use crate::log::Log;
@@ -156,6 +157,20 @@ impl Reloader {
                 }
             }
         }
+        let mut crawls = None;
+        let has_other_crawls = wanted.crawler != self.config.crawler;
+        if is_usable
+            && (has_other_crawls || everything || files.authorities != self.read.files.authorities)
+        {
+            match crawls_of(&wanted).await {
+                Ok(settings) => crawls = Some(settings),
+                Err(error) => {
+                    error!("crawls go on as they did: {error:#}");
+                    is_up_to_date = false;
+                    is_usable &= !has_other_crawls;
+                }
+            }
+        }
         let has_other_tls = pair(&wanted) != pair(&self.config);
         if is_usable
             && (has_other_tls || everything || files.tls != self.read.files.tls)
@@ -191,7 +206,7 @@ impl Reloader {
         self.geo = geo;
         self.log.apply(&self.config.log);
         let settings = Settings::of(&self.config, Arc::clone(&self.geo));
-        self.live.put(&self.config, settings).await;
+        self.live.put(&self.config, settings, crawls).await;
         if is_up_to_date {
             info!("the configuration is up to date");
         }
@@ -230,6 +245,7 @@ pub struct Marks {
 struct Files {
     tls: Vec<Mark>,
     geo: Vec<Mark>,
+    authorities: Vec<Mark>,
 }
 
 /// What is known of a file without reading it; `None` if it cannot be found.
@@ -258,6 +274,7 @@ impl Files {
                 .chain(&config.asn_prefixes)
                 .map(mark)
                 .collect(),
+            authorities: config.crawler.authorities.iter().map(mark).collect(),
         }
     }
 }
@@ -271,19 +288,20 @@ async fn open_geo(config: &Config) -> anyhow::Result<Geo> {
     Ok(tokio::task::spawn_blocking(move || Geo::open(&sources)).await??)
 }
 
+async fn crawls_of(config: &Config) -> anyhow::Result<crawler::Settings> {
+    let config = config.clone();
+    Ok(tokio::task::spawn_blocking(move || crawler::Settings::read(&config)).await??)
+}
+
 /// The settings that hold until the program is started again, by name.
-fn fixed(config: &Config) -> [(&'static str, String); 10] {
+fn fixed(config: &Config) -> [(&'static str, String); 6] {
     [
         ("listen", format!("{:?}", config.listeners())),
         ("socket-mode", config.socket_mode.to_string()),
         ("tree", config.tree.display().to_string()),
         ("database", config.database.display().to_string()),
-        ("proxy-protocol", config.proxy_protocol.to_string()),
-        ("limits", format!("{:?}", config.limits)),
         ("tls", config.tls.is_some().to_string()),
-        ("crawler", format!("{:?}", config.crawler)),
         ("notify", format!("{:?}", config.notify)),
-        ("statistics", format!("{:?}", config.statistics)),
     ]
 }
 
@@ -312,11 +330,7 @@ fn keep_what_needs_a_restart(old: &Config, new: Config) -> Config {
         socket_mode: old.socket_mode,
         tree: old.tree.clone(),
         database: old.database.clone(),
-        proxy_protocol: old.proxy_protocol,
-        limits: old.limits.clone(),
-        crawler: old.crawler.clone(),
         notify: old.notify.clone(),
-        statistics: old.statistics.clone(),
         ..new
     }
 }
