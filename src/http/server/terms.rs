@@ -15,6 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Limits, MIN_HEADER_BYTES, Peer, ProxyHeader, Surroundings};
 
+/// How many streams of a connection may be refused or broken off for an error of its client. Some open a
+/// hundred before they have heard how many they may.
+const MAX_REFUSED: usize = 1024;
+
 /// What holds for the connections to come; clones share it.
 #[derive(Debug, Clone)]
 pub struct Terms(Arc<Shared>);
@@ -154,6 +158,9 @@ fn http(limits: &Limits) -> Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(60))
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.streams)
+        // No more than that can be open to be taken back before we have looked at them.
+        .max_pending_accept_reset_streams(usize::try_from(limits.streams).ok())
+        .max_local_error_reset_streams(MAX_REFUSED)
         .max_send_buf_size(64 << 10);
     builder
 }
