@@ -116,6 +116,7 @@ impl Schedule {
     }
 
     /// Begins with nothing until settings are put into force that say so.
+    #[must_use]
     pub fn paused(self) -> Self {
         Self {
             is_paused: true,
