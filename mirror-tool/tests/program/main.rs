@@ -7,14 +7,18 @@
 )]
 
 mod bench;
+mod command;
 mod crash;
+mod damage;
 mod disk;
 mod export;
 mod fake_registry;
 mod forward_proxy;
 mod lists;
+mod registries;
 mod removal;
 mod selection;
 mod shape;
+mod transfers;
 mod upkeep;
 mod wire;

@@ -173,12 +173,12 @@ pub struct Event<'a> {
 pub struct Observer {
     /// The counters behind `/metrics`.
     pub counters: Counters,
-    statistics: Option<statistics::Sender>,
+    statistics: statistics::Sender,
 }
 
 impl Observer {
-    /// Counts every request, and keeps statistics if there is somewhere to keep them.
-    pub fn new(statistics: Option<statistics::Sender>) -> Self {
+    /// Counts every request, and leaves records of them for the statistics.
+    pub fn new(statistics: statistics::Sender) -> Self {
         Self {
             counters: Counters::default(),
             statistics,
@@ -198,9 +198,7 @@ impl Observer {
         }
         let log = snapshot.map_or_else(access::Log::default, |snapshot| snapshot.access);
         log.request(event, snapshot);
-        if let Some(statistics) = &self.statistics {
-            statistics.request(event, snapshot);
-        }
+        self.statistics.request(event, snapshot);
     }
 }
 
