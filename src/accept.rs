@@ -73,6 +73,17 @@ pub fn metalink<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Metalink
     (best > 0 && best >= others).then_some(version)
 }
 
+/// Whether an `Accept` field line may name a metalink type: without one, [`metalink`] is `None`.
+///
+/// Hardly any client does, which is found out faster than what it weighs how.
+pub fn may_name_a_metalink(line: &str) -> bool {
+    let begins = |rest: &str| {
+        let start = rest.as_bytes().get(.."metalink".len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(b"metalink"))
+    };
+    line.split('/').skip(1).any(begins)
+}
+
 /// Which of the media types `offered` a client prefers, by its position: the first of those it gives the
 /// highest weight. `None` if it wants none of them.
 ///
@@ -274,6 +285,13 @@ mod tests {
         fn nothing_without_the_word_metalink_is_consent(line in ".{0,120}") {
             let asked = metalink([line.as_str()]).is_some();
             prop_assert!(!asked || line.to_ascii_lowercase().contains("metalink"));
+        }
+
+        #[test]
+        fn whoever_asks_passes_the_quick_look(
+            line in "((\\*/\\*|(application|APPLICATION)/(metalink4?|Metalink4)\\+xml)(;q=(0|0\\.5|1))?[, ]{0,2}){1,4}",
+        ) {
+            prop_assert!(metalink([line.as_str()]).is_none() || may_name_a_metalink(&line));
         }
     }
 }

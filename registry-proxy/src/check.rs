@@ -14,6 +14,7 @@ use oci_mirror::http::server::tls::Tls;
 use oci_mirror::tree::{Tree, TreePath};
 
 use crate::config::{Config, Spoken};
+use crate::crawler;
 use crate::db::Database;
 use crate::geo::{Geo, Sources};
 
@@ -44,6 +45,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     if let Some(tls) = &config.tls
         && let Err(error) = Tls::load(&tls.files())
     {
+        findings.push(Finding::Wrong(chain(&error)));
+    }
+    if let Err(error) = crawler::Settings::read(config) {
         findings.push(Finding::Wrong(chain(&error)));
     }
     if config.proxy_protocol && config.trusted_proxies.is_empty() {
@@ -230,10 +234,14 @@ mod tests {
                 key: path("bad"),
                 listen: None,
             }),
+            crawler: crate::config::Crawler {
+                authorities: vec![path("bad")],
+                ..crate::config::Crawler::default()
+            },
             ..Config::default()
         };
         let findings = check(&config);
-        assert_eq!(findings.len(), 8, "{findings:#?}");
+        assert_eq!(findings.len(), 9, "{findings:#?}");
         assert!(
             findings
                 .iter()

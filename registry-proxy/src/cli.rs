@@ -159,7 +159,8 @@ pub async fn run(arguments: Arguments, log: Log, sockets: Inherited) -> anyhow::
                 }
                 Ok(config)
             });
-            serve(source()?, path, source, log, sockets).await
+            // All of a server is in it.
+            Box::pin(serve(source()?, path, source, log, sockets)).await
         }
         Command::CheckConfig => check_config(&settings),
         Command::Mirror(arguments) => mirror::run(arguments, &config).await,

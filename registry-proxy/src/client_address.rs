@@ -3,11 +3,14 @@
 //! Every hop appends the address it saw, so the list is read from the right; the first address that
 //! is not a trusted proxy is the client. Anything left of it is the client's own claim.
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
+
+use crate::base_url::Forwarding;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -67,6 +70,47 @@ impl TrustedProxies {
             }
         }
         client
+    }
+}
+
+/// Who asks, found out once somebody wants to know: most manifests are answered without.
+#[derive(Debug)]
+pub struct Caller<'a> {
+    trusted: &'a TrustedProxies,
+    peer: Option<SocketAddr>,
+    headers: &'a HeaderMap,
+    found: OnceCell<Option<IpAddr>>,
+}
+
+impl<'a> Caller<'a> {
+    /// The client of a request with these fields that came from `peer`; see [`TrustedProxies::client`].
+    pub fn new(
+        trusted: &'a TrustedProxies,
+        peer: Option<SocketAddr>,
+        headers: &'a HeaderMap,
+    ) -> Self {
+        Self {
+            trusted,
+            peer,
+            headers,
+            found: OnceCell::new(),
+        }
+    }
+
+    /// The client's address; `None` for a unix socket that says nothing of it.
+    pub fn address(&self) -> Option<IpAddr> {
+        let find = || self.trusted.client(self.peer, self.headers);
+        *self.found.get_or_init(find)
+    }
+
+    /// Whether what the fields say of the way here is believed.
+    ///
+    /// Whoever may open the socket file was given that right by the operator.
+    pub fn forwarding(&self) -> Forwarding {
+        match self.peer {
+            Some(peer) if !self.trusted.trusts(peer.ip()) => Forwarding::Untrusted,
+            _ => Forwarding::Trusted,
+        }
     }
 }
 

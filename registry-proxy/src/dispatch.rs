@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,9 +17,9 @@ use oci_mirror::reference::RegistryHost;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-use crate::base_url::{Forwarding, PublicUrl, Scheme};
+use crate::base_url::Scheme;
 use crate::checkin::Desk;
-use crate::client_address::TrustedProxies;
+use crate::client_address::{Caller, TrustedProxies};
 use crate::observe::{Event, Kind, Observer, Outcome};
 use crate::snapshot::Snapshot;
 use crate::v2::{self, fields};
@@ -140,27 +139,29 @@ impl Visit {
         let began = self.shared.observer.begin();
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let snapshot = self.shared.snapshot.load_full();
-        let (_, client) = self.asker(snapshot.as_deref(), request.headers());
+        let headers = request.headers().clone();
         let (kind, response) = self.page(request).await;
         let length = http_body::Body::size_hint(response.body()).lower();
-        let event = Event {
-            kind,
-            outcome: Outcome::of(response.status()),
-            status: response.status(),
-            method: &method,
-            uri: &uri,
-            client,
-            repository: None,
-            mirror: None,
-            redirected_bytes: 0,
-            sent_bytes: if kind == Kind::Tree && method != Method::HEAD {
-                length
-            } else {
-                0
-            },
-            duration: began.elapsed(),
-        };
-        self.shared.observer.request(&event, snapshot.as_deref());
+        self.with_caller(snapshot.as_deref(), &headers, |caller| {
+            let event = Event {
+                kind,
+                outcome: Outcome::of(response.status()),
+                status: response.status(),
+                method: &method,
+                uri: &uri,
+                client: caller,
+                repository: None,
+                mirror: None,
+                redirected_bytes: 0,
+                sent_bytes: if kind == Kind::Tree && method != Method::HEAD {
+                    length
+                } else {
+                    0
+                },
+                duration: began.elapsed(),
+            };
+            self.shared.observer.request(&event, snapshot.as_deref());
+        });
         response
     }
 
@@ -190,12 +191,13 @@ impl Visit {
         (kind, response.map(Body::boxed))
     }
 
-    /// Who asks, and whether what is said of the way here is believed.
-    fn asker(
+    /// Calls `then` with who asks.
+    fn with_caller<T>(
         &self,
         snapshot: Option<&Snapshot>,
         headers: &HeaderMap,
-    ) -> (Forwarding, Option<IpAddr>) {
+        then: impl FnOnce(&Caller<'_>) -> T,
+    ) -> T {
         let early;
         let trusted = match snapshot {
             Some(snapshot) => &snapshot.trusted,
@@ -204,13 +206,7 @@ impl Visit {
                 &**early
             }
         };
-        match self.connection.peer {
-            Some(peer) if !trusted.trusts(peer.ip()) => {
-                (Forwarding::Untrusted, Some(peer.ip().to_canonical()))
-            }
-            // Whoever may open the socket file was given that right by the operator.
-            peer => (Forwarding::Trusted, trusted.client(peer, headers)),
-        }
+        then(&Caller::new(trusted, self.connection.peer, headers))
     }
 
     /// Answers a request to the registry API with what was found on the disk, or says what is wanted.
@@ -221,26 +217,31 @@ impl Visit {
         snapshot: Option<&Snapshot>,
         found: Option<v2::Found>,
     ) -> Result<Response<Body>, v2::Want> {
-        let shared = &self.shared;
-        let (forwarding, client) = self.asker(snapshot, &head.headers);
+        self.with_caller(snapshot, &head.headers, |caller| {
+            self.v2_to(caller, head, began, snapshot, found)
+        })
+    }
+
+    fn v2_to(
+        &self,
+        caller: &Caller<'_>,
+        head: &http::request::Parts,
+        began: Instant,
+        snapshot: Option<&Snapshot>,
+        found: Option<v2::Found>,
+    ) -> Result<Response<Body>, v2::Want> {
         let scheme = if self.connection.encrypted {
             Scheme::Https
         } else {
             Scheme::Http
         };
-        let public = PublicUrl::of(
-            &head.uri,
-            &head.headers,
-            forwarding,
-            scheme,
-            &shared.fallback,
-        );
         let request = v2::Request {
             method: &head.method,
             uri: &head.uri,
             headers: &head.headers,
-            client,
-            public: &public,
+            caller,
+            scheme,
+            fallback: &self.shared.fallback,
             at: began,
         };
         let answer = v2::respond(&request, snapshot, found)?;
@@ -255,14 +256,14 @@ impl Visit {
             status,
             method: &head.method,
             uri: &head.uri,
-            client,
+            client: caller,
             repository: answer.repository.as_ref(),
             mirror: answer.mirror.map(|(mirror, _)| mirror),
             redirected_bytes: answer.mirror.map_or(0, |(_, bytes)| bytes),
             sent_bytes: answer.from_tree,
             duration: began.elapsed(),
         };
-        shared.observer.request(&event, snapshot);
+        self.shared.observer.request(&event, snapshot);
         Ok(answer.response)
     }
 }

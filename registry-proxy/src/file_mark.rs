@@ -3,13 +3,15 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Device, inode, length and time of a file: one replaced by rename differs in one of them.
+/// Device, inode, length and times of a file: one replaced by rename differs in one of them, and so does
+/// one that may be read now and could not be before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileMark {
     device: u64,
     inode: u64,
     length: u64,
     modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl FileMark {
@@ -21,6 +23,7 @@ impl FileMark {
             inode: found.ino(),
             length: found.len(),
             modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
         })
     }
 

@@ -1,18 +1,21 @@
 //! Changes of the configuration and of the files it names, taken up while requests are served.
 //!
 //! On `SIGHUP`, and when one of the files has changed, everything is read and checked first and put into
-//! force afterwards, whole. What cannot be used leaves what there was as it is, and the log says why.
-//! Some settings hold until the program is started again; the log names them when they differ.
+//! force afterwards, whole. What cannot be used leaves what there was as it is, and the log says why; it is
+//! tried again when a file it names appears or changes. Some settings hold until the program is started
+//! again; the log names them when they differ.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oci_mirror::http::server::tls;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::crawler;
 use crate::file_mark::FileMark;
 use crate::geo::{Geo, Sources};
 use crate::log::Log;
@@ -31,6 +34,8 @@ pub struct Reloader {
     path: Option<PathBuf>,
     source: Source,
     config: Config,
+    /// A configuration that waits for the files it names: they could not be used when it was read.
+    refused: Option<Config>,
     geo: Arc<Geo>,
     live: Live,
     log: Arc<Log>,
@@ -38,17 +43,6 @@ pub struct Reloader {
     read: Marks,
     /// The files as they were at the last look.
     seen: Marks,
-}
-
-/// What is known of a file without reading it; `None` if it cannot be found.
-type Mark = Option<FileMark>;
-
-/// What tells one state of the files from the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marks {
-    config: Mark,
-    tls: Vec<Mark>,
-    geo: Vec<Mark>,
 }
 
 /// Why things are read again.
@@ -76,6 +70,7 @@ impl Reloader {
             source,
             geo: live.geo(),
             config,
+            refused: None,
             live,
             log,
             read: marks.clone(),
@@ -107,9 +102,7 @@ impl Reloader {
 
     /// Whether a file has changed, and not only just now: a certificate and its key are two files.
     async fn has_settled_change(&mut self) -> bool {
-        let (path, config) = (self.path.clone(), self.config.clone());
-        let look = move || Marks::of(path.as_ref(), &config);
-        let Ok(now) = tokio::task::spawn_blocking(look).await else {
+        let Some(now) = self.look().await else {
             return false;
         };
         let is_settled = now == self.seen;
@@ -117,62 +110,106 @@ impl Reloader {
         is_settled && self.seen != self.read
     }
 
+    /// The files as they are now; `None` when the process ends.
+    async fn look(&self) -> Option<Marks> {
+        let (path, config) = (self.path.clone(), self.config.clone());
+        let refused = self.refused.clone();
+        let look = move || Marks {
+            refused: refused.as_ref().map(Files::of),
+            ..Marks::of(path.as_ref(), &config)
+        };
+        tokio::task::spawn_blocking(look).await.ok()
+    }
+
     /// Reads what has changed, or everything, and puts into force what can be used.
     pub async fn once(&mut self, cause: Cause) {
-        let before = Marks::of(self.path.as_ref(), &self.config);
-        let changed = |now: &dyn Fn(&Marks) -> bool| cause == Cause::Asked || now(&before);
-        let mut wanted = self.config.clone();
-        if changed(&|now| now.config != self.read.config) {
+        let Some(before) = self.look().await else {
+            return;
+        };
+        let everything = cause == Cause::Asked;
+        let (mut read, mut is_up_to_date) = (None, true);
+        if everything || before.config != self.read.config || before.refused != self.read.refused {
+            self.refused = None;
             match (self.source)() {
-                Ok(config) => wanted = config,
-                Err(error) => error!("the configuration stays as it was: {error:#}"),
+                Ok(config) => read = Some(config),
+                Err(error) => {
+                    error!("the configuration stays as it was: {error:#}");
+                    is_up_to_date = false;
+                }
             }
         }
+        let wanted = match read.clone() {
+            Some(config) => keep_what_needs_a_restart(&self.config, config),
+            None => self.config.clone(),
+        };
+        // From before the reading: what has changed since is a change still.
+        let files = Files::of(&wanted);
         let mut is_usable = true;
         let mut geo = Arc::clone(&self.geo);
         let has_other_geo = Sources::from(&wanted) != Sources::from(&self.config);
-        if has_other_geo || changed(&|now| now.geo != self.read.geo) {
+        if has_other_geo || everything || files.geo != self.read.files.geo {
             match open_geo(&wanted).await {
                 Ok(opened) => geo = Arc::new(opened),
                 Err(error) => {
                     error!("the geographic databases stay as they were: {error:#}");
+                    is_up_to_date = false;
                     is_usable &= !has_other_geo;
                 }
             }
         }
-        let has_other_tls = files(&wanted) != files(&self.config);
-        if has_other_tls || changed(&|now| now.tls != self.read.tls) {
-            // With a configuration that cannot be used, its certificate is none of ours either.
-            let of = if is_usable { &wanted } else { &self.config };
-            if let (Some(tls), Some(files)) = (&self.live.tls, files(of)) {
-                match tls.reload(&files) {
-                    Ok(()) => info!("loaded the certificate and its key"),
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        error!(error, "the certificate stays as it was");
-                        is_usable &= !has_other_tls;
-                    }
+        let mut crawls = None;
+        let has_other_crawls = wanted.crawler != self.config.crawler;
+        if is_usable
+            && (has_other_crawls || everything || files.authorities != self.read.files.authorities)
+        {
+            match crawls_of(&wanted).await {
+                Ok(settings) => crawls = Some(settings),
+                Err(error) => {
+                    error!("crawls go on as they did: {error:#}");
+                    is_up_to_date = false;
+                    is_usable &= !has_other_crawls;
                 }
             }
         }
-        // Marks from before the reading: what has changed since is a change still.
-        self.read = before;
+        let has_other_tls = pair(&wanted) != pair(&self.config);
+        if is_usable
+            && (has_other_tls || everything || files.tls != self.read.files.tls)
+            && let (Some(tls), Some(pair)) = (&self.live.tls, pair(&wanted))
+        {
+            match tls.reload(&pair) {
+                Ok(()) => info!("loaded the certificate and its key"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    error!(error, "the certificate stays as it was");
+                    is_up_to_date = false;
+                    is_usable &= !has_other_tls;
+                }
+            }
+        }
         if !is_usable {
-            error!("the configuration stays as it was");
+            error!("the configuration stays as it was until the files it names can be used");
+            // The files of the one in force were not looked into.
+            self.read.config = before.config;
+            self.read.refused = Some(files);
+            self.refused = Some(wanted);
             return;
         }
-        say_what_needs_a_restart(&self.config, &wanted);
-        self.config = keep_what_needs_a_restart(&self.config, wanted);
-        self.geo = geo;
-        if has_other_geo || has_other_tls {
-            let now = Marks::of(self.path.as_ref(), &self.config);
-            let config = self.read.config;
-            self.read = Marks { config, ..now };
+        self.read = Marks {
+            config: before.config,
+            files,
+            refused: before.refused.filter(|_| self.refused.is_some()),
+        };
+        if let Some(read) = read {
+            say_what_needs_a_restart(&self.config, &read);
         }
+        self.config = wanted;
+        self.geo = geo;
         self.log.apply(&self.config.log);
         let settings = Settings::of(&self.config, Arc::clone(&self.geo));
-        self.live.put(&self.config, settings).await;
-        info!("the configuration is up to date");
+        self.live.put(&self.config, settings, crawls).await;
+        if is_up_to_date {
+            info!("the configuration is up to date");
+        }
     }
 }
 
@@ -193,28 +230,56 @@ pub enum Moment {
     After,
 }
 
+/// What tells one state of the files from the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks {
+    config: Mark,
+    /// Those that the configuration in force names.
+    files: Files,
+    /// Those that one names which could not be used.
+    refused: Option<Files>,
+}
+
+/// Of the files a configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Files {
+    tls: Vec<Mark>,
+    geo: Vec<Mark>,
+    authorities: Vec<Mark>,
+}
+
+/// What is known of a file without reading it; `None` if it cannot be found.
+type Mark = Option<FileMark>;
+
 impl Marks {
-    /// The files as they are now.
+    /// The files as they are now. Blocks.
     pub fn of(path: Option<&PathBuf>, config: &Config) -> Self {
-        let tls = files(config).map(|files| [files.certificate, files.key]);
         Self {
             config: path.and_then(|path| FileMark::of(path)),
-            tls: tls
-                .iter()
-                .flatten()
-                .map(|path| FileMark::of(path))
-                .collect(),
-            geo: config
-                .geoip
-                .iter()
-                .chain(&config.asn_prefixes)
-                .map(|path| FileMark::of(path))
-                .collect(),
+            files: Files::of(config),
+            refused: None,
         }
     }
 }
 
-fn files(config: &Config) -> Option<oci_mirror::http::server::tls::Files> {
+impl Files {
+    fn of(config: &Config) -> Self {
+        let mark = |path: &PathBuf| FileMark::of(path);
+        let pair = pair(config).map(|pair| [pair.certificate, pair.key]);
+        Self {
+            tls: pair.iter().flatten().map(mark).collect(),
+            geo: config
+                .geoip
+                .iter()
+                .chain(&config.asn_prefixes)
+                .map(mark)
+                .collect(),
+            authorities: config.crawler.authorities.iter().map(mark).collect(),
+        }
+    }
+}
+
+fn pair(config: &Config) -> Option<tls::Files> {
     config.tls.as_ref().map(crate::config::Tls::files)
 }
 
@@ -223,19 +288,20 @@ async fn open_geo(config: &Config) -> anyhow::Result<Geo> {
     Ok(tokio::task::spawn_blocking(move || Geo::open(&sources)).await??)
 }
 
+async fn crawls_of(config: &Config) -> anyhow::Result<crawler::Settings> {
+    let config = config.clone();
+    Ok(tokio::task::spawn_blocking(move || crawler::Settings::read(&config)).await??)
+}
+
 /// The settings that hold until the program is started again, by name.
-fn fixed(config: &Config) -> [(&'static str, String); 10] {
+fn fixed(config: &Config) -> [(&'static str, String); 6] {
     [
         ("listen", format!("{:?}", config.listeners())),
         ("socket-mode", config.socket_mode.to_string()),
         ("tree", config.tree.display().to_string()),
         ("database", config.database.display().to_string()),
-        ("proxy-protocol", config.proxy_protocol.to_string()),
-        ("limits", format!("{:?}", config.limits)),
         ("tls", config.tls.is_some().to_string()),
-        ("crawler", format!("{:?}", config.crawler)),
         ("notify", format!("{:?}", config.notify)),
-        ("statistics", format!("{:?}", config.statistics)),
     ]
 }
 
@@ -264,11 +330,7 @@ fn keep_what_needs_a_restart(old: &Config, new: Config) -> Config {
         socket_mode: old.socket_mode,
         tree: old.tree.clone(),
         database: old.database.clone(),
-        proxy_protocol: old.proxy_protocol,
-        limits: old.limits.clone(),
-        crawler: old.crawler.clone(),
         notify: old.notify.clone(),
-        statistics: old.statistics.clone(),
         ..new
     }
 }

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use oci_mirror::http::server::activation::Inherited;
 use oci_mirror::http::server::tls::{self, Tls};
 use oci_mirror::http::server::{
-    self, Limits, ListenAddress, ProxyHeader, Security, Server, Surroundings,
+    self, Limits, ListenAddress, ProxyHeader, Security, Server, Surroundings, Terms,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +27,8 @@ use crate::snapshot::{self, Reconfigure, Settings, Watcher};
 pub struct FrontEnd {
     server: Server,
     watcher: Watcher,
-    crawls: Option<crawler::Schedule>,
-    collector: Option<statistics::Collector>,
+    crawls: crawler::Schedule,
+    collector: statistics::Collector,
     shared: Arc<Shared>,
     live: Live,
 }
@@ -40,7 +39,9 @@ pub struct Live {
     /// The certificate and its key, if TLS is spoken.
     pub tls: Option<Tls>,
     trusted: Arc<ArcSwap<TrustedProxies>>,
-    names_clients: Arc<AtomicBool>,
+    terms: Terms,
+    statistics: statistics::Sender,
+    crawls: crawler::Reconfigure,
     watcher: Reconfigure,
     geo: Arc<Geo>,
 }
@@ -51,10 +52,20 @@ impl Live {
         Arc::clone(&self.geo)
     }
 
-    /// Puts settings into force; every request that comes afterwards sees all of them.
-    pub async fn put(&self, config: &Config, settings: Settings) {
-        self.names_clients
-            .store(config.log.client_addresses, Ordering::Relaxed);
+    /// Puts settings into force; every request that comes afterwards sees all of them, and every
+    /// connection. Crawls that have begun go on as they are, unless `crawls` are other ones.
+    pub async fn put(
+        &self,
+        config: &Config,
+        settings: Settings,
+        crawls: Option<crawler::Settings>,
+    ) {
+        let surroundings = surroundings(config, &settings.trusted);
+        self.terms.put(Limits::from(&config.limits), surroundings);
+        self.statistics.report_to(config.statistics.sink());
+        if let Some(crawls) = crawls {
+            self.crawls.put(crawls);
+        }
         self.trusted.store(Arc::new(settings.trusted.clone()));
         self.watcher.put(settings).await;
     }
@@ -77,27 +88,31 @@ impl FrontEnd {
         let tls = config.tls.as_ref().map(|tls| Tls::load(&tls.files()));
         let tls = tls.transpose().map_err(Error::Tls)?;
         let trusted = TrustedProxies::new(config.trusted_proxies.clone());
+        let (statistics, collector) = statistics::queue(config.statistics.sink());
+        let crawls = crawler::Schedule::new(config, Arc::clone(&snapshot));
+        let crawls = if config.crawler.enabled {
+            crawls
+        } else {
+            crawls.paused()
+        };
         let live = Live {
             tls,
+            terms: Terms::new(Limits::from(&config.limits), surroundings(config, &trusted)),
             trusted: Arc::new(ArcSwap::from_pointee(trusted)),
-            names_clients: Arc::new(AtomicBool::new(config.log.client_addresses)),
+            statistics: statistics.clone(),
+            crawls: crawls.reconfigure(),
             watcher: watcher.reconfigure(),
             geo: watcher.geo(),
         };
         let server = listen(config, sockets, &live).await?;
-        let (statistics, collector) = config.statistics.sink().map(statistics::queue).unzip();
         let fallback = own_name(server.local_addresses().first());
         let shared = Shared {
-            snapshot: Arc::clone(&snapshot),
+            snapshot,
             trusted: Arc::clone(&live.trusted),
             fallback: fallback.parse().map_err(|_| Error::Address)?,
             observer: Arc::new(Observer::new(statistics)),
             desk: Arc::new(Desk::new(config, Arc::clone(&snapshot))),
         };
-        let crawls = config
-            .crawler
-            .enabled
-            .then(|| crawler::Schedule::new(config, snapshot));
         Ok(Self {
             server,
             watcher,
@@ -122,16 +137,11 @@ impl FrontEnd {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut beside = JoinSet::new();
         beside.spawn(self.watcher.run(shutdown.clone()));
-        if let Some(crawls) = self.crawls {
-            beside.spawn(crawls.run(shutdown.clone()));
-        }
+        beside.spawn(self.crawls.run(shutdown.clone()));
         let desk = Arc::clone(&self.shared.desk);
-        let ending = shutdown.clone();
-        beside.spawn(async move { desk.run(ending).await });
+        beside.spawn(desk.run(shutdown.clone()));
         let drained = CancellationToken::new();
-        if let Some(collector) = self.collector {
-            beside.spawn(collector.run(drained.clone()));
-        }
+        beside.spawn(self.collector.run(drained.clone()));
         self.shared.serve(self.server, shutdown).await;
         // Only now, so that the last requests are in the last report.
         drained.cancel();
@@ -141,17 +151,7 @@ impl FrontEnd {
 
 /// Binds what the configuration names, or takes over what was passed to us instead.
 async fn listen(config: &Config, sockets: Inherited, live: &Live) -> Result<Server, Error> {
-    let trusted = Arc::clone(&live.trusted);
-    let surroundings = Surroundings {
-        trusts: Arc::new(move |address| trusted.load().trusts(address)),
-        proxy_header: if config.proxy_protocol {
-            ProxyHeader::Expected
-        } else {
-            ProxyHeader::Absent
-        },
-        names_clients: Arc::clone(&live.names_clients),
-    };
-    let mut server = Server::new(Limits::from(&config.limits), surroundings);
+    let mut server = Server::new(live.terms.clone());
     let security = |spoken| match (spoken, &live.tls) {
         (Spoken::Tls, Some(tls)) => Security::Tls(tls.clone()),
         _ => Security::Clear,
@@ -194,6 +194,20 @@ async fn listen(config: &Config, sockets: Inherited, live: &Live) -> Result<Serv
     match named.unwrap_or_default().into_iter().next() {
         Some(address) => Err(Error::NotPassed(address)),
         None => Ok(server),
+    }
+}
+
+/// What stands between us and clients.
+fn surroundings(config: &Config, trusted: &TrustedProxies) -> Surroundings {
+    let trusted = trusted.clone();
+    Surroundings {
+        trusts: Arc::new(move |address| trusted.trusts(address)),
+        proxy_header: if config.proxy_protocol {
+            ProxyHeader::Expected
+        } else {
+            ProxyHeader::Absent
+        },
+        names_clients: config.log.client_addresses,
     }
 }
 

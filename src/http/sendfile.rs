@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -198,7 +199,35 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     ) -> Poll<io::Result<usize>>;
 }
 
-impl Socket for TcpStream {
+/// A socket of the kernel, with what tokio knows of when it can be written to.
+trait Writable: AsyncRead + AsyncWrite + AsFd + Unpin {
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Attempts a write; if it would block, the socket counts as not ready.
+    fn attempt(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
+}
+
+impl Writable for TcpStream {
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(context)
+    }
+
+    fn attempt(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+}
+
+impl Writable for UnixStream {
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(context)
+    }
+
+    fn attempt(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+}
+
+impl<S: Writable> Socket for S {
     fn sends_files(&self) -> bool {
         true
     }
@@ -210,48 +239,18 @@ impl Socket for TcpStream {
         mut offset: u64,
         length: usize,
     ) -> Poll<io::Result<usize>> {
-        let mut send = || Ok(sendfile(self, file, Some(&mut offset), length)?);
-        when_writable(
-            || self.poll_write_ready(context),
-            || self.try_io(Interest::WRITABLE, &mut send),
-        )
-    }
-}
-
-impl Socket for UnixStream {
-    fn sends_files(&self) -> bool {
-        true
-    }
-
-    fn poll_sendfile(
-        &self,
-        context: &mut Context<'_>,
-        file: &File,
-        mut offset: u64,
-        length: usize,
-    ) -> Poll<io::Result<usize>> {
-        let mut send = || Ok(sendfile(self, file, Some(&mut offset), length)?);
-        when_writable(
-            || self.poll_write_ready(context),
-            || self.try_io(Interest::WRITABLE, &mut send),
-        )
-    }
-}
-
-/// Tries until it succeeds, fails, or the socket has to be waited for.
-fn when_writable(
-    mut poll_ready: impl FnMut() -> Poll<io::Result<()>>,
-    mut attempt: impl FnMut() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(poll_ready())?;
-        match attempt() {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            sent => return Poll::Ready(sent),
+        // Until it succeeds, fails, or the socket has to be waited for.
+        loop {
+            ready!(self.poll_ready(context))?;
+            let sent = self.attempt(|| Ok(sendfile(self, file, Some(&mut offset), length)?));
+            match sent {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
+                sent => return Poll::Ready(sent),
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::TreePath;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use support::peer::authority::Authority;
 use support::peer::{free_address, nginx, rsyncd};
 use support::process::{Process, run};
 use tempfile::TempDir;
@@ -322,6 +323,39 @@ fn mirrors_are_kept_whatever_becomes_of_their_database() {
     replace(&good);
     bench.tools().run(&["mirror", "disable", "m"]);
     wait(|| front_end.status(&blob("app", &layer)) == 200);
+}
+
+#[test]
+fn crawling_begins_when_the_configuration_and_its_authorities_say_so() {
+    let bench = Bench::new();
+    let layer = bench.export("app", "1", "first");
+    let path = |name: &str| bench.directory.path().join(name);
+    rsyncd::sync(&bench.tree, path("mirror"), &[]).unwrap();
+    let nginx = nginx::start(&path("mirror"), &path("nginx.state")).unwrap();
+    bench.tools().add_mirror("m", &nginx.url(), "DE");
+    let authority = Authority::new(&path("authority")).unwrap();
+    let mut front_end = bench.start();
+    assert_eq!(front_end.status(&blob("app", &layer)), 200);
+
+    let configure = |settings: &str| {
+        std::fs::write(path("new.toml"), settings).unwrap();
+        std::fs::rename(path("new.toml"), path("config.toml")).unwrap();
+    };
+    let always = "[redirect]\nretry-window = \"0s\"\n[crawler]\n";
+    configure(&format!(
+        "{always}authorities = [\"{}\"]\n",
+        path("ca.pem").display()
+    ));
+    let log = path("front-end.log");
+    let says = |text: &str| std::fs::read_to_string(&log).unwrap().contains(text);
+    front_end
+        .process
+        .wait_until(|| says("crawls go on as they did"))
+        .unwrap();
+    assert_eq!(front_end.status(&blob("app", &layer)), 200);
+    std::fs::copy(authority.certificate(), path("ca.pem")).unwrap();
+    wait(|| front_end.status(&blob("app", &layer)) == 302);
+    assert!(says("the configuration is up to date"));
 }
 
 #[test]

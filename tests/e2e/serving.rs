@@ -201,13 +201,24 @@ fn a_changed_configuration_is_taken_up_whole_and_no_request_fails() {
         served.wait_for_log("lissen");
         assert!(served.process.log().unwrap().contains("line 2"));
         assert!(trusted());
-        // On request, and what cannot change is named.
-        served.configure(&format!("tree = \"/\"\nproxy-protocol = true\n{interval}"));
+        // On request, and what cannot change is named. Nobody who is trusted is left to begin with a header.
+        let fixed = "listen = [\"[::]:1\"]\nsocket-mode = \"0600\"\ntree = \"/\"";
+        let notify = "[notify]\ncommand = [\"true\"]\n";
+        served.configure(&format!(
+            "{fixed}\nproxy-protocol = true\n{interval}{notify}"
+        ));
         served.signal(Signal::HUP);
-        served.wait_for_log("`proxy-protocol` has changed");
         served.process.wait_until(|| !trusted()).unwrap();
-        // That is named by a flag, which wins.
-        assert!(!served.process.log().unwrap().contains("`tree` has changed"));
+        let log = served.process.log().unwrap();
+        for setting in ["socket-mode", "notify"] {
+            let line = format!("`{setting}` has changed: it needs a restart");
+            assert_eq!(log.matches(&line).count(), 1, "{log}");
+        }
+        // Those are named by flags, which win; the other is in force.
+        for setting in ["listen", "tree", "proxy-protocol"] {
+            let line = format!("`{setting}` has changed");
+            assert!(!log.contains(&line), "{log}");
+        }
         is_over.store(true, Ordering::Relaxed);
         assert!(load.join().unwrap() > 0);
     });
@@ -244,6 +255,128 @@ fn a_geographic_database_is_replaced_and_survives_a_bad_one() {
                 > before
         })
         .unwrap();
+}
+
+/// How often the log says so.
+fn said(served: &Served, text: &str) -> usize {
+    served.process.log().unwrap().matches(text).count()
+}
+
+#[test]
+fn a_configuration_that_was_refused_is_taken_up_when_its_files_come() {
+    const REFUSED: &str = "stays as it was until the files it names can be used";
+    let (directory, tls, trusted) = pair();
+    let authority = Authority::new(&directory.path().join("other")).unwrap();
+    let mut served = Served::start_in(directory, &tls);
+    let path = |name: &str| served.directory.path().join(name);
+    let (geo, prefixes) = (path("geo.mmdb"), path("prefixes"));
+    let (certificate, key) = (path("next.pem"), path("next.key"));
+    // Both name a file that is not there yet, and then one that is not whole yet.
+    served.configure(&format!(
+        "geoip = [\"{}\"]\nasn-prefixes = [\"{}\"]\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        geo.display(),
+        prefixes.display(),
+        certificate.display(),
+        key.display(),
+    ));
+    served.wait_for_log(REFUSED);
+    let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/geo-whois-asn-country.mmdb");
+    let good = fs::read(good).unwrap();
+    let (next, next_key) = authority.server_pair();
+    let steps: [(&Path, &[u8]); 6] = [
+        (&geo, &good[..1000]),
+        (&geo, &good),
+        (&prefixes, b"192.0.2.0/24 64496\n"),
+        (&certificate, b"half a certificate"),
+        (&certificate, &fs::read(next).unwrap()),
+        (&key, &fs::read(next_key).unwrap()),
+    ];
+    let url = format!("https://{}{MANIFEST}", served.address);
+    for (number, (path, content)) in steps.into_iter().enumerate() {
+        // It is tried at each change, and not over and over between two.
+        let tried = said(&served, REFUSED);
+        assert_eq!(tried, number + 1, "{}", served.process.log().unwrap());
+        assert_eq!(asked(&["--cacert", &trusted, &url], "%{http_code}"), "200");
+        replace(path, content);
+        let log = served.path("log");
+        let is_done = || {
+            let log = fs::read_to_string(&log).unwrap();
+            log.matches(REFUSED).count() > tried || log.contains("is up to date")
+        };
+        served.process.wait_until(is_done).unwrap();
+    }
+    let trusted = authority.certificate().display().to_string();
+    assert_eq!(asked(&["--cacert", &trusted, &url], "%{http_code}"), "200");
+    assert_eq!(said(&served, "is up to date"), 1);
+}
+
+#[test]
+fn limits_the_proxy_header_and_statistics_change_while_connections_go_on() {
+    let mut served = Served::start("");
+    let (mut got, mut stream) = served.begin_layer();
+    let statistics = served.path("statistics.jsonl");
+    let settings = format!(
+        "[limits]\nheader-time = \"100ms\"\nconnections-per-address = 2\nconnections = 8\n\
+         [statistics]\nfile = \"{}\"\n",
+        statistics.display()
+    );
+    served.configure(&format!(
+        "trusted-proxies = [\"127.0.0.0/8\"]\nproxy-protocol = true\n{settings}"
+    ));
+    served.wait_for_log("is up to date");
+    let url = served.url(MANIFEST);
+    assert_eq!(asked(&["--haproxy-protocol", &url], "%{http_code}"), "200");
+    // Without a header, and by whoever does not end one: closed, and in time.
+    for begin in [&b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"PROXY TCP4 "] {
+        let mut late = TcpStream::connect(&served.address).unwrap();
+        late.write_all(begin).unwrap();
+        late.set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let mut nothing = Vec::new();
+        // Closed or reset; only waiting in vain is wrong.
+        if let Err(error) = late.read_to_end(&mut nothing) {
+            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock);
+        }
+        assert_eq!(nothing, b"");
+    }
+
+    served.configure(&settings);
+    let log = served.path("log");
+    served
+        .process
+        .wait_until(|| {
+            let log = fs::read_to_string(&log).unwrap();
+            log.matches("is up to date").count() == 2
+        })
+        .unwrap();
+    assert_eq!(asked(&[&url], "%{http_code}"), "200");
+    // Two of this client, and a third is closed.
+    let hold = || {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        let request = format!("GET {MANIFEST} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut begun = [0; 12];
+        stream.read_exact(&mut begun).map(|()| (begun, stream))
+    };
+    let held = [hold().unwrap(), hold().unwrap()];
+    assert!(hold().is_err());
+    drop(held);
+
+    // What began before went on through all of it.
+    stream.read_to_end(&mut got).unwrap();
+    let body = got.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(got.len() - body, LAYER);
+    // Whoever is no longer told gets what was added up until then.
+    served.configure("");
+    served
+        .process
+        .wait_until(|| fs::read_to_string(&statistics).is_ok_and(|text| text.ends_with('\n')))
+        .unwrap();
+    let report = fs::read_to_string(&statistics).unwrap();
+    assert!(report.contains("\"repository\":\"test\""), "{report}");
 }
 
 #[test]

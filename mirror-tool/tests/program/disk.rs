@@ -1,18 +1,18 @@
-//! A disk that is full, or that may not be written to, when something is to be taken away: what can be
-//! done is done, the error names the file, and nothing is lost.
+//! A disk that is full, or that may not be written to, when something is to be brought or taken away: what
+//! can be done is done, the error names the file, and nothing is lost.
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mirror_tool::{prune, verify};
+use mirror_tool::exit::Exit;
+use mirror_tool::{export, prune, verify};
 use oci_mirror::tree::{Catalog, Tree, TreePath};
 
 use crate::bench::{Bench, MIB, noise, snapshot};
-use crate::export::SmallDisk;
 
 /// A bench on a disk of its own: one repository is needed, another has lost its only tag.
 async fn bench() -> (Bench, SmallDisk) {
@@ -80,4 +80,59 @@ async fn a_disk_that_may_only_be_read_is_an_error_that_names_the_file() {
     assert!(before == snapshot(&bench.tree()));
     prune::run(&options(&bench)).unwrap();
     assert_sound(&bench.tree(), 1);
+}
+
+/// A small file system of its own, unmounted whatever happens.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf, size: &str) -> Self {
+        fs::create_dir_all(&path).unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "this test must be allowed to mount a tmpfs; run it as root"
+        );
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(&self.0).status());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_the_run_and_leaves_a_sound_tree() {
+    let bench = Bench::new().await;
+    bench.registry.image("a", Some("0-small"), &[b"layer"]);
+    let disk = SmallDisk::mount(bench.tree(), "12m");
+    bench.sound(&bench.export(&["/a"]).await);
+    for number in 0..4_u64 {
+        let layer = noise(200 + number, 5 * MIB);
+        bench
+            .registry
+            .image("a", Some(&format!("{number}")), &[&layer]);
+    }
+    let mut options = bench.options(&["/a"]);
+    options.jobs = 1;
+    let report = export::run(options).await.unwrap();
+    assert!(report.totals.failed >= 2, "{report:#?}");
+    assert_eq!(report.exit(), Exit::Partial);
+    let errors: Vec<_> = report
+        .failures()
+        .map(|image| image.error.clone().unwrap())
+        .collect();
+    assert!(
+        errors.iter().any(|error| error.contains("No space left")),
+        "{errors:#?}"
+    );
+    let verified = verify::run(&bench.tree()).unwrap();
+    assert_eq!(verified.damage, [], "{verified}");
+    drop(disk);
 }

@@ -7,18 +7,22 @@
 )]
 
 mod bench;
+mod command;
 mod crash;
+mod damage;
 mod disk;
 mod export;
 mod fake_registry;
 mod forward_proxy;
 mod hostile_sync;
 mod lists;
+mod registries;
 mod removal;
 mod selection;
 mod shape;
 mod sync;
 mod sync_crash;
+mod transfers;
 mod transport;
 mod upkeep;
 mod wire;

@@ -32,5 +32,5 @@ pub mod wire;
 
 pub use cli::{Arguments, run};
 pub use once::{Report, crawl};
-pub use schedule::Schedule;
+pub use schedule::{Reconfigure, Schedule, Settings};
 pub use visit::{Depth, Occasion, Options};

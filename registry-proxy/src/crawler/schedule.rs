@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use super::doubt::Doubt;
 use super::once::{self, Crawler, Error, HostReport};
 use super::turn;
 use super::visit::{Depth, Occasion, Options, Surroundings};
-use super::wire::Wire;
+use super::wire::{self, Wire};
 use crate::config::Config;
 use crate::db::{Database, Turn};
 use crate::network::{Health, HostId};
@@ -44,6 +44,10 @@ pub struct Schedule {
     interval: Duration,
     options: Options,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
+    /// Whether nothing is begun.
+    is_paused: bool,
+    changes: watch::Receiver<Option<Settings>>,
+    sender: watch::Sender<Option<Settings>>,
     /// The log alone, until it runs.
     notifier: Notifier,
     /// Made at the first turn.
@@ -56,22 +60,73 @@ pub struct Schedule {
     begun: HashMap<HostId, Instant>,
 }
 
+/// How to go on with crawls that have not begun yet.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    is_enabled: bool,
+    interval: Duration,
+    options: Options,
+    wire: Wire,
+}
+
+impl Settings {
+    /// As the configuration says; reads the files of the authorities.
+    pub fn read(config: &Config) -> Result<Self, wire::Error> {
+        let options = Options::from_config(config);
+        Ok(Self {
+            is_enabled: config.crawler.enabled,
+            interval: config.crawler.interval,
+            wire: Wire::new(&options.wire)?,
+            options,
+        })
+    }
+}
+
+/// Gives a running [`Schedule`] other settings.
+#[derive(Debug, Clone)]
+pub struct Reconfigure(watch::Sender<Option<Settings>>);
+
+impl Reconfigure {
+    /// Puts settings into force, for the crawls that begin afterwards.
+    pub fn put(&self, settings: Settings) {
+        self.0.send_replace(Some(settings));
+    }
+}
+
 impl Schedule {
     /// Crawls as the configuration says, what the current snapshot's catalog holds.
     pub fn new(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Self {
         let options = Options::from_config(config);
+        let (sender, changes) = watch::channel(None);
         Self {
             database: config.database.clone(),
             interval: config.crawler.interval,
-            slots: Arc::new(Semaphore::new(options.concurrency.max(1))),
+            slots: slots(&options),
             options,
             snapshot,
+            is_paused: false,
+            changes,
+            sender,
             notifier: Notifier::default(),
             wire: None,
             tasks: JoinSet::new(),
             underway: HashMap::new(),
             begun: HashMap::new(),
         }
+    }
+
+    /// Begins with nothing until settings are put into force that say so.
+    #[must_use]
+    pub fn paused(self) -> Self {
+        Self {
+            is_paused: true,
+            ..self
+        }
+    }
+
+    /// What gives this schedule other settings while it runs.
+    pub fn reconfigure(&self) -> Reconfigure {
+        Reconfigure(self.sender.clone())
     }
 
     /// Crawls until `shutdown`.
@@ -87,16 +142,38 @@ impl Schedule {
     async fn keep_crawling(&mut self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.changes.clone();
         loop {
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
+                Ok(()) = changes.changed() => {
+                    let settings = changes.borrow_and_update().clone();
+                    self.apply(settings);
+                    // Whose turn it is by now may be another.
+                    tick.reset_immediately();
+                    continue;
+                }
                 Some(result) = self.finished() => result.map(drop),
-                _ = tick.tick() => self.once().await.map(drop),
+                _ = tick.tick(), if !self.is_paused => self.once().await.map(drop),
             };
             if let Err(error) = result {
                 error!(error = &error as &dyn std::error::Error, "cannot crawl");
             }
         }
+    }
+
+    /// Takes over other settings; what is under way goes on with those it began with.
+    fn apply(&mut self, settings: Option<Settings>) {
+        let Some(settings) = settings else {
+            return;
+        };
+        self.is_paused = !settings.is_enabled;
+        self.interval = settings.interval;
+        if settings.options.concurrency != self.options.concurrency {
+            self.slots = slots(&settings.options);
+        }
+        self.options = settings.options;
+        self.wire = Some(settings.wire);
     }
 
     /// Begins with the hosts whose turn it is, and says how many that were.
@@ -219,4 +296,9 @@ impl Schedule {
         })
         .await
     }
+}
+
+/// Room for as many crawls at a time as there shall be.
+fn slots(options: &Options) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(options.concurrency.max(1)))
 }

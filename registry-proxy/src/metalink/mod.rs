@@ -135,8 +135,8 @@ pub fn respond(
     let blob = subject.blob;
     let known = pieces_of(blob, snapshot, found)?;
     let path = fields::path(&blob.digest);
-    let mut origin = String::with_capacity(128);
-    request.public.append_to(&mut origin);
+    let (public, mut origin) = (request.public(), String::with_capacity(128));
+    public.append_to(&mut origin);
     origin.push_str("/tree/");
     let mut resources = snapshot.mirrors(subject.name, subject.id, request.asker());
     debug_assert!(resources.len() <= MAX_MIRRORS);
@@ -147,7 +147,7 @@ pub fn respond(
     });
     let name = file_name(&blob.digest);
     let document = Document {
-        origin: subject.url(request.public),
+        origin: subject.url(&public),
         published: snapshot.catalog.state().created,
         size: blob.size,
         digest: &blob.digest,

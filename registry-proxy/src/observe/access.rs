@@ -45,10 +45,8 @@ impl Log {
         let mirror = event
             .mirror
             .and_then(|mirror| Some(snapshot?.network.host(mirror).name.as_str()));
-        let client = event
-            .client
-            .filter(|_| self.client_addresses)
-            .map(tracing::field::display);
+        let named = self.client_addresses.then(|| event.client.address());
+        let client = named.flatten().map(tracing::field::display);
         info!(
             target: "registry_proxy::access",
             method = %event.method,

@@ -80,12 +80,14 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, StatusCode, Uri};
+    use http::{HeaderMap, Method, StatusCode, Uri};
 
     use super::*;
+    use crate::client_address::{Caller, TrustedProxies};
 
     #[test]
     fn a_request_is_counted_once_in_each_table() {
+        let (trusted, headers) = (TrustedProxies::default(), HeaderMap::new());
         let counters = Counters::default();
         for micros in [0, 50, 51, 6_000_000] {
             counters.add(&Event {
@@ -94,7 +96,7 @@ mod tests {
                 status: StatusCode::FOUND,
                 method: &Method::GET,
                 uri: &Uri::from_static("/"),
-                client: None,
+                client: &Caller::new(&trusted, None, &headers),
                 repository: None,
                 mirror: None,
                 redirected_bytes: 10,

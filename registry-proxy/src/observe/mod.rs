@@ -11,12 +11,12 @@ pub mod metrics;
 pub mod redirects;
 pub mod statistics;
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri};
 use oci_mirror::reference::RepoName;
 
+use crate::client_address::Caller;
 use crate::presence::HostPosition;
 use crate::snapshot::Snapshot;
 
@@ -155,7 +155,7 @@ pub struct Event<'a> {
     /// The target of the request.
     pub uri: &'a Uri,
     /// Who asked.
-    pub client: Option<IpAddr>,
+    pub client: &'a Caller<'a>,
     /// The repository, if the tree has it.
     pub repository: Option<&'a RepoName>,
     /// The mirror the client was sent to.
@@ -173,12 +173,12 @@ pub struct Event<'a> {
 pub struct Observer {
     /// The counters behind `/metrics`.
     pub counters: Counters,
-    statistics: Option<statistics::Sender>,
+    statistics: statistics::Sender,
 }
 
 impl Observer {
-    /// Counts every request, and keeps statistics if there is somewhere to keep them.
-    pub fn new(statistics: Option<statistics::Sender>) -> Self {
+    /// Counts every request, and leaves records of them for the statistics.
+    pub fn new(statistics: statistics::Sender) -> Self {
         Self {
             counters: Counters::default(),
             statistics,
@@ -198,9 +198,7 @@ impl Observer {
         }
         let log = snapshot.map_or_else(access::Log::default, |snapshot| snapshot.access);
         log.request(event, snapshot);
-        if let Some(statistics) = &self.statistics {
-            statistics.request(event, snapshot);
-        }
+        self.statistics.request(event, snapshot);
     }
 }
 

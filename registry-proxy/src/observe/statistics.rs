@@ -2,19 +2,20 @@
 //!
 //! A request that counts leaves a small record in a bounded queue and goes on; a task adds the records
 //! up and, once an interval, hands one JSON object to a file or a command. No address of a client gets
-//! as far as the queue. A record for which there is no room is counted as dropped, never waited for.
+//! as far as the queue. A record for which there is no room is counted as dropped, never waited for. Who is
+//! told may change meanwhile; while that is nobody, no record is made.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use oci_mirror::reference::RepoName;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,9 @@ struct Record {
 /// Where requests leave their records.
 #[derive(Debug, Clone)]
 pub struct Sender {
+    /// Whether there is somebody to tell.
+    wanted: Arc<AtomicBool>,
+    sink: watch::Sender<Option<Sink>>,
     records: mpsc::Sender<Record>,
     dropped: Arc<AtomicU64>,
 }
@@ -71,7 +75,7 @@ pub struct Sender {
 /// The end at which they are added up.
 #[derive(Debug)]
 pub struct Collector {
-    sink: Sink,
+    sink: watch::Receiver<Option<Sink>>,
     records: mpsc::Receiver<Record>,
     dropped: Arc<AtomicU64>,
     report: Report,
@@ -115,10 +119,21 @@ struct Load {
     bytes: u64,
 }
 
-/// The two ends of the queue.
-pub fn queue(sink: Sink) -> (Sender, Collector) {
+/// Why a collector no longer reports where it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is the end of all.
+    Shutdown,
+    /// Somebody else is to be told.
+    Change,
+}
+
+/// The two ends of the queue; without a sink nothing is put into it yet.
+pub fn queue(sink: Option<Sink>) -> (Sender, Collector) {
     let (sender, records) = mpsc::channel(QUEUE);
     let dropped = Arc::new(AtomicU64::new(0));
+    let wanted = Arc::new(AtomicBool::new(sink.is_some()));
+    let (sinks, sink) = watch::channel(sink);
     let collector = Collector {
         sink,
         records,
@@ -127,6 +142,8 @@ pub fn queue(sink: Sink) -> (Sender, Collector) {
     };
     (
         Sender {
+            wanted,
+            sink: sinks,
             records: sender,
             dropped,
         },
@@ -135,8 +152,23 @@ pub fn queue(sink: Sink) -> (Sender, Collector) {
 }
 
 impl Sender {
+    /// From now on tells somebody else, or nobody; what was added up so far is for whoever was told before.
+    pub fn report_to(&self, sink: Option<Sink>) {
+        let is_wanted = sink.is_some();
+        let is_other = |told: &mut Option<Sink>| {
+            let is_other = *told != sink;
+            *told = sink;
+            is_other
+        };
+        self.sink.send_if_modified(is_other);
+        self.wanted.store(is_wanted, Relaxed);
+    }
+
     /// Leaves a record of a request that was for something the tree has.
     pub fn request(&self, event: &Event<'_>, snapshot: Option<&Snapshot>) {
+        if !self.wanted.load(Relaxed) {
+            return;
+        }
         let (Some(repository), Some(snapshot)) = (event.repository, snapshot) else {
             return;
         };
@@ -147,7 +179,10 @@ impl Sender {
         if !served || !matches!(event.kind, Kind::Tag | Kind::Manifest | Kind::Blob) {
             return;
         }
-        let place = event.client.map(|client| snapshot.geo.locate(client));
+        let place = event
+            .client
+            .address()
+            .map(|client| snapshot.geo.locate(client));
         let mirror = event
             .mirror
             .map(|mirror| snapshot.network.host(mirror).name.clone());
@@ -173,32 +208,52 @@ impl Sender {
 impl Collector {
     /// Adds up and reports until `shutdown`, and once more then.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut due = Instant::now() + self.sink.interval;
+        loop {
+            let sink = self.sink.borrow_and_update().clone();
+            if let Some(sink) = sink {
+                match self.report(&sink, &shutdown).await {
+                    End::Shutdown => return,
+                    End::Change => continue,
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Ok(()) = self.sink.changed() => {}
+            }
+            // The first report begins here.
+            drop(self.take());
+        }
+    }
+
+    /// Reports to one sink until there is another or the end, and once more then.
+    async fn report(&mut self, sink: &Sink, shutdown: &CancellationToken) -> End {
+        let mut due = Instant::now() + sink.interval;
         // One at a time. What comes meanwhile is added up, and waits for the next.
         let mut delivery = JoinSet::new();
         loop {
             let last = tokio::select! {
-                () = shutdown.cancelled() => true,
+                () = shutdown.cancelled() => Some(End::Shutdown),
+                Ok(()) = self.sink.changed() => Some(End::Change),
                 // Not woken by each record: that would cost the request more than the record itself.
-                () = tokio::time::sleep(TICK) => false,
+                () = tokio::time::sleep(TICK) => None,
             };
             while let Ok(record) = self.records.try_recv() {
                 self.report.add(record);
             }
-            if last {
+            if let Some(end) = last {
                 let ending = async {
                     while delivery.join_next().await.is_some() {}
-                    deliver(self.sink.clone(), self.take()).await;
+                    deliver(sink.clone(), self.take()).await;
                 };
                 if timeout(LAST_TIME, ending).await.is_err() {
                     warn!("the last statistics were not taken in time");
                 }
-                return;
+                return end;
             }
             while delivery.try_join_next().is_some() {}
             if delivery.is_empty() && Instant::now() >= due {
-                due = Instant::now() + self.sink.interval;
-                delivery.spawn(deliver(self.sink.clone(), self.take()));
+                due = Instant::now() + sink.interval;
+                delivery.spawn(deliver(sink.clone(), self.take()));
             }
         }
     }
@@ -326,7 +381,7 @@ mod tests {
             file: Some(file.clone()),
             command: vec!["tee".to_owned(), copy.display().to_string()],
         };
-        let (sender, collector) = queue(sink);
+        let (sender, collector) = queue(Some(sink));
         for (kind, outcome) in [
             (Kind::Tag, Outcome::Content),
             (Kind::Manifest, Outcome::Content),
@@ -358,13 +413,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_drops_and_says_so() {
-        let sink = Sink {
+    async fn whoever_is_told_no_more_gets_what_was_added_up_until_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = |name: &str| Sink {
             interval: Duration::from_secs(3600),
-            file: None,
+            file: Some(dir.path().join(name)),
             command: Vec::new(),
         };
-        let (sender, _collector) = queue(sink);
+        let blobs = async |name: &str| {
+            for _ in 0..500 {
+                if let Ok(text) = std::fs::read_to_string(dir.path().join(name))
+                    && text.ends_with('\n')
+                {
+                    assert_eq!(text.lines().count(), 1, "{text}");
+                    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    return report["pulls"][0]["blobs"].as_u64();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            panic!("there is no report in {name}");
+        };
+        let (sender, collector) = queue(None);
+        let added_up = async || {
+            while sender.records.capacity() < QUEUE {
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(collector.run(shutdown.clone()));
+
+        sender.report_to(Some(sink("first")));
+        assert!(sender.wanted.load(Relaxed));
+        sender.leave(record(Kind::Blob, Outcome::Content));
+        sender.leave(record(Kind::Blob, Outcome::Content));
+        added_up().await;
+        // The same again is no change, and no report.
+        sender.report_to(Some(sink("first")));
+        sender.leave(record(Kind::Blob, Outcome::Content));
+        added_up().await;
+        sender.report_to(Some(sink("second")));
+        assert_eq!(blobs("first").await, Some(3));
+        sender.leave(record(Kind::Blob, Outcome::Content));
+        added_up().await;
+        sender.report_to(None);
+        assert!(!sender.wanted.load(Relaxed));
+        assert_eq!(blobs("second").await, Some(1));
+        shutdown.cancel();
+        tasks.join_all().await;
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_says_so() {
+        let (sender, _collector) = queue(None);
         while sender
             .records
             .try_send(record(Kind::Tag, Outcome::Content))

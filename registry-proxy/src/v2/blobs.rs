@@ -134,7 +134,7 @@ fn deliver(
 ) -> Result<Reply, Halt> {
     let (blob, policy) = (subject.blob, &snapshot.policy);
     let wanted = part.length(blob.size);
-    let client = request.client.map(ClientKey::of);
+    let client = request.client().map(ClientKey::of);
     let step = |mirrors: &mut [_], asked: Asked| take_step(mirrors, &asked, request, snapshot);
     // Not every mirror answers several ranges at once, and podman bears no other answer.
     let far = !mirrors.is_empty() && blob.size >= policy.min_size && !part.are_several;
@@ -295,7 +295,7 @@ fn finish(
         said.number(CONTENT_LENGTH, subject.blob.size);
     }
     let sources = mirrors.iter().map(|host| snapshot.network.source(*host));
-    let (digest, url) = (&subject.blob.digest, subject.url(request.public));
+    let (digest, url) = (&subject.blob.digest, subject.url(&request.public()));
     fields::add(&mut said, digest, sources, url.as_bytes(), redirect);
     answer
 }

@@ -113,7 +113,8 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::base_url::{Forwarding, PublicUrl, Scheme};
+    use crate::base_url::Scheme;
+    use crate::client_address::{Caller, TrustedProxies};
 
     fn request<T>(
         target: &str,
@@ -128,19 +129,14 @@ mod tests {
                 .collect(),
         );
         let fallback = "registry.example".parse().unwrap();
-        let public = PublicUrl::of(
-            &uri,
-            &headers,
-            Forwarding::Untrusted,
-            Scheme::Https,
-            &fallback,
-        );
+        let trusted = TrustedProxies::default();
         answer(&Request {
             method: &Method::GET,
             uri: &uri,
             headers: &headers,
-            client: None,
-            public: &public,
+            caller: &Caller::new(&trusted, None, &headers),
+            scheme: Scheme::Https,
+            fallback: &fallback,
             at: std::time::Instant::now(),
         })
     }

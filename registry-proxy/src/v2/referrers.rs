@@ -141,7 +141,8 @@ mod tests {
     use oci_mirror::media_type::MediaType;
 
     use super::*;
-    use crate::base_url::{Forwarding, PublicUrl, Scheme};
+    use crate::base_url::Scheme;
+    use crate::client_address::{Caller, TrustedProxies};
 
     fn referrers(count: u8) -> Vec<Descriptor> {
         let digests = (0..count).map(|number| Algorithm::Sha256.digest(&[number]));
@@ -157,19 +158,14 @@ mod tests {
         let types = |query: &str| {
             let uri: http::Uri = format!("/x{query}").parse().unwrap();
             let headers = HeaderMap::new();
-            let public = PublicUrl::of(
-                &uri,
-                &headers,
-                Forwarding::Untrusted,
-                Scheme::Https,
-                &"registry.example".parse().unwrap(),
-            );
+            let trusted = TrustedProxies::default();
             artifact_types(&Request {
                 method: &http::Method::GET,
                 uri: &uri,
                 headers: &headers,
-                client: None,
-                public: &public,
+                caller: &Caller::new(&trusted, None, &headers),
+                scheme: Scheme::Https,
+                fallback: &"registry.example".parse().unwrap(),
                 at: std::time::Instant::now(),
             })
         };

@@ -10,9 +10,11 @@ use http::header::{
 use http::{Method, StatusCode, Uri};
 use oci_mirror::accept::{self, MetalinkVersion};
 use oci_mirror::http::conditions::Validators;
+use oci_mirror::reference::RegistryHost;
 
 use super::error::Error;
-use crate::base_url::PublicUrl;
+use crate::base_url::{PublicUrl, Scheme};
+use crate::client_address::Caller;
 use crate::geo::Countries;
 
 /// A request under `/v2/`.
@@ -24,10 +26,12 @@ pub struct Request<'a> {
     pub uri: &'a Uri,
     /// The header fields.
     pub headers: &'a HeaderMap,
-    /// Who asks, after trusted proxies were looked through; `None` on a unix socket.
-    pub client: Option<IpAddr>,
-    /// How the client reached us, for absolute URLs.
-    pub public: &'a PublicUrl,
+    /// Who asks.
+    pub caller: &'a Caller<'a>,
+    /// How the client is connected to us, or to the proxy that speaks for it.
+    pub scheme: Scheme,
+    /// What we call ourselves towards a client that does not say.
+    pub fallback: &'a RegistryHost,
     /// When it came in.
     pub at: Instant,
 }
@@ -45,9 +49,26 @@ impl<'a> Request<'a> {
     /// For whom mirrors are to be listed.
     pub fn asker(&self) -> Asker {
         Asker {
-            client: self.client,
+            client: self.client(),
             countries: self.countries(),
         }
+    }
+
+    /// Who asks, after trusted proxies were looked through; `None` on a unix socket.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.caller.address()
+    }
+
+    /// How the client reached us, for absolute URLs.
+    pub fn public(&self) -> PublicUrl {
+        let forwarding = self.caller.forwarding();
+        PublicUrl::of(
+            self.uri,
+            self.headers,
+            forwarding,
+            self.scheme,
+            self.fallback,
+        )
     }
 
     /// The countries of `?country=CC,CC`; what is no country is passed over.
@@ -103,12 +124,13 @@ impl<'a> Request<'a> {
         if self.headers.contains_key(RANGE) {
             return None;
         }
-        accept::metalink(
-            self.headers
-                .get_all(ACCEPT)
-                .iter()
-                .filter_map(|line| line.to_str().ok()),
-        )
+        let accepted = self.headers.get_all(ACCEPT);
+        let lines = || accepted.iter().filter_map(|line| line.to_str().ok());
+        if lines().any(accept::may_name_a_metalink) {
+            accept::metalink(lines())
+        } else {
+            None
+        }
     }
 }
 
@@ -132,6 +154,7 @@ fn decode(path: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client_address::TrustedProxies;
 
     #[test]
     fn the_first_four_countries_count_and_nonsense_does_not() {
@@ -147,19 +170,14 @@ mod tests {
             ("?country=A1,IT,FR,ES,PT,DE", &["IT", "FR", "ES", "PT"]),
         ] {
             let uri: Uri = format!("/v2/{query}").parse().unwrap();
-            let public = PublicUrl::of(
-                &uri,
-                &HeaderMap::new(),
-                crate::base_url::Forwarding::Untrusted,
-                crate::base_url::Scheme::Http,
-                &"registry.example".parse().unwrap(),
-            );
+            let (trusted, headers) = (TrustedProxies::default(), HeaderMap::new());
             let request = Request {
                 method: &Method::GET,
                 uri: &uri,
-                headers: &HeaderMap::new(),
-                client: None,
-                public: &public,
+                headers: &headers,
+                caller: &Caller::new(&trusted, None, &headers),
+                scheme: Scheme::Http,
+                fallback: &"registry.example".parse().unwrap(),
                 at: Instant::now(),
             };
             let found: Vec<String> = request

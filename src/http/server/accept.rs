@@ -3,18 +3,15 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use tokio::sync::{Semaphore, watch};
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
@@ -26,17 +23,15 @@ use super::exchange::Exchanges;
 use super::listen::Listener;
 use super::patience::{Patience, Patient};
 use super::stream::Stream;
-use super::{Connection, Limits, Peer, ProxyHeader, Security, Surroundings, proxy_protocol};
+use super::terms::{Term, Terms};
+use super::{Connection, Peer, Security, proxy_protocol};
 use crate::http::Body;
 use crate::http::sendfile::Sending;
 
 /// What all listeners of a server share.
 pub(super) struct Acceptor<F> {
-    limits: Limits,
-    surroundings: Surroundings,
-    connections: Arc<Semaphore>,
-    crowd: Option<Arc<Crowd>>,
-    http: Builder<TokioExecutor>,
+    terms: Terms,
+    crowd: Arc<Crowd>,
     service: F,
     shutdown: CancellationToken,
 }
@@ -47,20 +42,10 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
-    pub(super) fn new(
-        limits: Limits,
-        surroundings: Surroundings,
-        service: F,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(terms: Terms, service: F, shutdown: CancellationToken) -> Self {
         Self {
-            connections: Arc::new(Semaphore::new(limits.connections)),
-            crowd: limits
-                .connections_per_address
-                .map(|limit| Arc::new(Crowd::new(limit))),
-            http: http(&limits),
-            limits,
-            surroundings,
+            terms,
+            crowd: Arc::default(),
             service,
             shutdown,
         }
@@ -72,10 +57,10 @@ where
         let mut open = JoinSet::new();
         let mut complained = false;
         loop {
-            // The permit comes first: at the limit, clients queue in the kernel instead of in memory.
-            let permit = tokio::select! {
+            // The place comes first: at the limit, clients queue in the kernel instead of in memory.
+            let place = tokio::select! {
                 () = self.shutdown.cancelled() => break,
-                Ok(permit) = Arc::clone(&self.connections).acquire_owned() => permit,
+                place = self.terms.place() => place,
             };
             let accepted = tokio::select! {
                 () = self.shutdown.cancelled() => break,
@@ -102,7 +87,7 @@ where
                     .welcome(stream, &mut client, &security, stopped)
                     .await;
                 if let Err(error) = ended {
-                    let named = acceptor.surroundings.names_clients.load(Ordering::Relaxed);
+                    let named = acceptor.terms.current().surroundings.names_clients;
                     let client = client.filter(|_| named).map(tracing::field::display);
                     debug!(
                         error = &error as &dyn std::error::Error,
@@ -110,7 +95,7 @@ where
                         "a connection ended early"
                     );
                 }
-                drop(permit);
+                drop(place);
             });
             while open.try_join_next().is_some() {}
         }
@@ -118,7 +103,10 @@ where
         // It fails only if nobody is left to hear it.
         let _ = stop.send(());
         let all = async { while open.join_next().await.is_some() {} };
-        if timeout(self.limits.grace, all).await.is_err() {
+        if timeout(self.terms.current().limits.grace, all)
+            .await
+            .is_err()
+        {
             let connections = open.len();
             warn!(connections, "dropping connections that did not end in time");
         }
@@ -132,9 +120,10 @@ where
         security: &Security,
         mut stopped: watch::Receiver<()>,
     ) -> Result<(), Ended> {
+        let term = self.terms.current();
         let before = async {
             let mut encrypted = false;
-            if self.begins_with_header(*client) {
+            if term.begins_with_header(*client) {
                 let header = match &mut stream {
                     Stream::Tcp(stream) => proxy_protocol::read(stream).await,
                     Stream::Unix(stream) => proxy_protocol::read(stream).await,
@@ -143,7 +132,7 @@ where
                 *client = header.source.or(*client);
                 encrypted = header.encrypted;
             }
-            let counted = self.count(*client)?;
+            let counted = self.count(&term, *client)?;
             let stream = match (stream, security) {
                 (Stream::Tcp(stream), Security::Tls(tls)) => {
                     encrypted = true;
@@ -155,7 +144,7 @@ where
             Ok::<_, Ended>((stream, encrypted, counted))
         };
         let (stream, encrypted, _counted) = tokio::select! {
-            before = timeout(self.limits.header_time, before) => {
+            before = timeout(term.limits.header_time, before) => {
                 before.map_err(|_| Ended::Late)??
             }
             // Nothing was asked yet.
@@ -165,111 +154,86 @@ where
             peer: *client,
             encrypted,
         };
-        self.serve(stream, (self.service)(connection), stopped)
-            .await
+        serve(&term, stream, (self.service)(connection), stopped).await
     }
-
-    async fn serve(
-        &self,
-        stream: Stream,
-        service: S,
-        mut stopped: watch::Receiver<()>,
-    ) -> Result<(), Ended> {
-        let exchanges = Arc::new(Exchanges::new());
-        let patience = Patience {
-            head: self.limits.header_time,
-            idle: self.limits.idle_time,
-            stall: self.limits.stall_time,
-            rate: self.limits.min_rate,
-        };
-        let stream = Sending::new(stream);
-        let outbox = stream.outbox();
-        let stream = Patient::new(stream, patience, Arc::clone(&exchanges));
-        let counting = Arc::clone(&exchanges);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let exchange = counting.begin(request.version());
-            // HTTP/2 has to see the bytes it puts into frames.
-            let outbox = outbox
-                .clone()
-                .filter(|_| request.version() <= Version::HTTP_11);
-            let response = service.call(request);
-            async move {
-                let response = response.await?;
-                Ok::<_, Infallible>(response.map(|body| {
-                    exchange.carry(match outbox {
-                        Some(outbox) => body.through(&outbox),
-                        None => body,
-                    })
-                }))
-            }
-        });
-        let mut connection = pin!(
-            self.http
-                .serve_connection(TokioIo::new(stream), service)
-                .into_owned()
-        );
-        let told = stopped.clone();
-        // Whatever was done before: it has to hear of it when it is polled.
-        let mut stop = pin!(unconstrained(stopped.changed()));
-        let (mut is_ending, mut is_waiting) = (false, false);
-        poll_fn(|context| {
-            // It is polled once to be woken, and then only when it has something to say: all connections
-            // share what is waited for, and would stand in line for its lock at each request.
-            let is_told = !is_waiting || told.has_changed().unwrap_or(true);
-            is_waiting = true;
-            if !is_ending && is_told && stop.as_mut().poll(context).is_ready() {
-                is_ending = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            let polled = connection.as_mut().poll(context);
-            if polled.is_pending() && !is_ending && exchanges.has_idled() {
-                is_ending = true;
-                connection.as_mut().graceful_shutdown();
-                return connection.as_mut().poll(context);
-            }
-            polled
-        })
-        .await
-        .map_err(Ended::Http)
-    }
-
-    fn begins_with_header(&self, peer: Peer) -> bool {
-        self.surroundings.proxy_header == ProxyHeader::Expected
-            && peer.is_none_or(|peer| self.trusts(peer))
-    }
-
-    fn trusts(&self, peer: SocketAddr) -> bool {
-        (self.surroundings.trusts)(peer.ip())
-    }
-
-    fn count(&self, client: Peer) -> Result<Option<Counted>, Ended> {
-        match (&self.crowd, client) {
-            (Some(crowd), Some(client)) if !self.trusts(client) => {
-                crowd.enter(client.ip()).map(Some).ok_or(Ended::Crowd)
+    fn count(&self, term: &Term, client: Peer) -> Result<Option<Counted>, Ended> {
+        match (term.limits.connections_per_address, client) {
+            (Some(limit), Some(client)) if !term.trusts(client) => {
+                let counted = self.crowd.enter(client.ip(), limit);
+                counted.map(Some).ok_or(Ended::Crowd)
             }
             _ => Ok(None),
         }
     }
 }
 
-/// HTTP/1.1 and HTTP/2 within limits. How long a head may take is not hyper's to say: it does not tell
-/// a head that does not end from a connection without one.
-fn http(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        // Bodies are never copied together: placeholders of files are among them.
-        .writev(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(limits.header_bytes.max(super::MIN_HEADER_BYTES))
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(60))
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(limits.streams)
-        .max_send_buf_size(64 << 10);
-    builder
+/// Speaks HTTP on a connection until it ends.
+async fn serve<S>(
+    term: &Term,
+    stream: Stream,
+    service: S,
+    mut stopped: watch::Receiver<()>,
+) -> Result<(), Ended>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let exchanges = Arc::new(Exchanges::new());
+    let patience = Patience {
+        head: term.limits.header_time,
+        idle: term.limits.idle_time,
+        stall: term.limits.stall_time,
+        rate: term.limits.min_rate,
+    };
+    let stream = Sending::new(stream);
+    let outbox = stream.outbox();
+    let stream = Patient::new(stream, patience, Arc::clone(&exchanges));
+    let counting = Arc::clone(&exchanges);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let exchange = counting.begin(request.version());
+        // HTTP/2 has to see the bytes it puts into frames.
+        let outbox = outbox
+            .clone()
+            .filter(|_| request.version() <= Version::HTTP_11);
+        let response = service.call(request);
+        async move {
+            let response = response.await?;
+            Ok::<_, Infallible>(response.map(|body| {
+                exchange.carry(match outbox {
+                    Some(outbox) => body.through(&outbox),
+                    None => body,
+                })
+            }))
+        }
+    });
+    let mut connection = pin!(
+        term.http
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned()
+    );
+    let told = stopped.clone();
+    // Whatever was done before: it has to hear of it when it is polled.
+    let mut stop = pin!(unconstrained(stopped.changed()));
+    let (mut is_ending, mut is_waiting) = (false, false);
+    poll_fn(|context| {
+        // It is polled once to be woken, and then only when it has something to say: all connections
+        // share what is waited for, and would stand in line for its lock at each request.
+        let is_told = !is_waiting || told.has_changed().unwrap_or(true);
+        is_waiting = true;
+        if !is_ending && is_told && stop.as_mut().poll(context).is_ready() {
+            is_ending = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        let polled = connection.as_mut().poll(context);
+        if polled.is_pending() && !is_ending && exchanges.has_idled() {
+            is_ending = true;
+            connection.as_mut().graceful_shutdown();
+            return connection.as_mut().poll(context);
+        }
+        polled
+    })
+    .await
+    .map_err(Ended::Http)
 }
 
 /// Why a connection ended before its time.

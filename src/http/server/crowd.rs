@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Connections counted by client: an IPv4 address, or the /64 network of an IPv6 address, since whoever
 /// has one address of that has them all.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Crowd {
-    limit: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -20,19 +19,15 @@ pub(super) struct Counted {
 }
 
 impl Crowd {
-    pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            open: Mutex::default(),
-        }
-    }
-
-    /// Counts one more, unless the client has too many.
-    pub(super) fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Counted> {
+    /// Counts one more, unless the client has as many as `limit`.
+    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<Counted> {
         let client = network(client);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(client).or_default();
-        if *count >= self.limit {
+        if *count >= limit {
+            if *count == 0 {
+                open.remove(&client);
+            }
             return None;
         }
         *count += 1;
@@ -72,8 +67,8 @@ mod tests {
 
     #[test]
     fn each_client_is_counted_by_itself_and_forgotten() {
-        let crowd = Arc::new(Crowd::new(2));
-        let enter = |client: &str| crowd.enter(client.parse().unwrap());
+        let crowd = Arc::new(Crowd::default());
+        let enter = |client: &str| crowd.enter(client.parse().unwrap(), 2);
         let first = enter("192.0.2.1").unwrap();
         let _second = enter("::ffff:192.0.2.1").unwrap();
         assert!(enter("192.0.2.1").is_none());

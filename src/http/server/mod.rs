@@ -2,7 +2,8 @@
 //!
 //! A connection goes through `accept`: the header of a [proxy](proxy_protocol) that passes it on, the
 //! count of its client's connections (`crowd`), [TLS](tls), and then hyper, which speaks HTTP/1.1 or
-//! HTTP/2 on it under the eyes of [`patience`]. Sockets are bound by `listen` or [inherited](activation).
+//! HTTP/2 on it under the eyes of [`patience`]. Sockets are bound by `listen` or [inherited](activation);
+//! what holds for a connection are the [`Terms`] at the time it comes.
 
 mod accept;
 pub mod activation;
@@ -13,6 +14,7 @@ mod pace;
 pub mod patience;
 pub mod proxy_protocol;
 mod stream;
+mod terms;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -20,7 +22,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -37,6 +38,7 @@ use tls::Tls;
 
 pub use listen::{InvalidAddress, InvalidMode, ListenAddress, SocketMode};
 pub use stream::Stream;
+pub use terms::Terms;
 
 /// What one client, or all of them together, may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +124,7 @@ pub struct Surroundings {
     /// How trusted proxies begin.
     pub proxy_header: ProxyHeader,
     /// Whether the log may name clients by their address.
-    pub names_clients: Arc<AtomicBool>,
+    pub names_clients: bool,
 }
 
 impl Default for Surroundings {
@@ -130,7 +132,7 @@ impl Default for Surroundings {
         Self {
             trusts: Arc::new(|_| false),
             proxy_header: ProxyHeader::default(),
-            names_clients: Arc::default(),
+            names_clients: false,
         }
     }
 }
@@ -139,6 +141,7 @@ impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings")
             .field("proxy_header", &self.proxy_header)
+            .field("names_clients", &self.names_clients)
             .finish_non_exhaustive()
     }
 }
@@ -147,23 +150,21 @@ impl fmt::Debug for Surroundings {
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<(Listener, Security)>,
-    limits: Limits,
-    surroundings: Surroundings,
+    terms: Terms,
 }
 
 impl Server {
     /// A server that does not listen yet.
-    pub fn new(limits: Limits, surroundings: Surroundings) -> Self {
+    pub fn new(terms: Terms) -> Self {
         Self {
             listeners: Vec::new(),
-            limits,
-            surroundings,
+            terms,
         }
     }
 
     /// Binds every address, or none, and speaks in the clear to whoever comes.
     pub async fn bind(addresses: &[ListenAddress], limits: Limits) -> Result<Self, Error> {
-        let mut server = Self::new(limits, Surroundings::default());
+        let mut server = Self::new(Terms::new(limits, Surroundings::default()));
         for address in addresses {
             server
                 .listen(address, SocketMode::default(), Security::Clear)
@@ -217,12 +218,7 @@ impl Server {
             + 'static,
         S::Future: Send + 'static,
     {
-        let acceptor = Arc::new(Acceptor::new(
-            self.limits,
-            self.surroundings,
-            service,
-            shutdown,
-        ));
+        let acceptor = Arc::new(Acceptor::new(self.terms, service, shutdown));
         let mut listeners = JoinSet::new();
         for (listener, security) in self.listeners {
             listeners.spawn(Arc::clone(&acceptor).run(listener, security));

@@ -16,11 +16,16 @@ async fn with_server(limits: Limits, request: &[u8]) -> String {
 
 async fn with_surroundings(limits: Limits, surroundings: Surroundings, request: &[u8]) -> String {
     let running = Running::start(limits, surroundings).await;
-    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let answer = ask(running.address, request).await;
+    running.stop().await;
+    answer
+}
+
+async fn ask(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut response = Vec::new();
     drop(stream.read_to_end(&mut response).await);
-    running.stop().await;
     String::from_utf8_lossy(&response).into_owned()
 }
 
@@ -32,7 +37,11 @@ struct Running {
 
 impl Running {
     async fn start(limits: Limits, surroundings: Surroundings) -> Self {
-        let mut server = Server::new(limits, surroundings);
+        Self::start_on(Terms::new(limits, surroundings)).await
+    }
+
+    async fn start_on(terms: Terms) -> Self {
+        let mut server = Server::new(terms);
         let address = "127.0.0.1:0".parse().unwrap();
         server
             .listen(&address, SocketMode::default(), Security::Clear)
@@ -198,4 +207,39 @@ async fn a_client_with_too_many_connections_is_turned_away_and_a_proxy_is_not() 
             "{response}"
         );
     }
+}
+
+#[tokio::test]
+async fn other_terms_hold_for_the_connections_to_come() {
+    let terms = Terms::new(Limits::default(), Surroundings::default());
+    let running = Running::start_on(terms.clone()).await;
+    let mut before = TcpStream::connect(running.address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    before.write_all(request).await.unwrap();
+    let mut begun = [0; 12];
+    before.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+
+    let limits = Limits {
+        header_time: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let surroundings = Surroundings {
+        trusts: Arc::new(|_| true),
+        proxy_header: ProxyHeader::Expected,
+        ..Surroundings::default()
+    };
+    terms.put(limits, surroundings);
+    // One that is served goes on as it began.
+    before.write_all(REQUEST).await.unwrap();
+    let mut rest = String::new();
+    before.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest.matches("HTTP/1.1 200").count(), 1, "{rest}");
+    assert_eq!(ask(running.address, REQUEST).await, "");
+    let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 443\r\n";
+    let passed_on = ask(running.address, &[&header[..], REQUEST].concat()).await;
+    assert!(passed_on.contains("192.0.2.7:4711"), "{passed_on}");
+    let late = tokio::time::timeout(Duration::from_secs(10), ask(running.address, header));
+    assert_eq!(late.await.unwrap(), "");
+    running.stop().await;
 }

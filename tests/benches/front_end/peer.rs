@@ -24,7 +24,7 @@ use oci_mirror::tree::{Catalog, Tree};
 use registry_proxy::client_address::TrustedProxies;
 use registry_proxy::dispatch::Shared;
 use registry_proxy::geo::Geo;
-use registry_proxy::observe::{Observer, Redirects, access};
+use registry_proxy::observe::{Observer, Redirects, access, statistics};
 use registry_proxy::snapshot::{Policy, Snapshot};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
@@ -365,7 +365,7 @@ async fn front_end(tree: &Path, retry_window: Duration) -> anyhow::Result<()> {
         snapshot: Arc::new(ArcSwapOption::from_pointee(snapshot)),
         trusted: Arc::new(ArcSwap::from_pointee(trusted)),
         fallback: "localhost".parse()?,
-        observer: Arc::new(Observer::new(None)),
+        observer: Arc::new(Observer::new(statistics::queue(None).0)),
     };
     announce(*address.first().context("nothing is listened on")?);
     Arc::new(shared)

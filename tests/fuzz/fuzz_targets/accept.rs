@@ -7,6 +7,7 @@ use oci_mirror::accept;
 fuzz_target!(|text: &str| {
     let asked = accept::metalink(text.lines());
     assert!(asked.is_none() || text.to_ascii_lowercase().contains("metalink"));
+    assert!(asked.is_none() || text.lines().any(accept::may_name_a_metalink));
     let offered = ["text/plain", "application/json", "text/html"];
     let preferred = accept::preferred(text.lines(), &offered);
     assert!(preferred.is_none_or(|position| position < offered.len()));

@@ -4,7 +4,8 @@
 use http::{HeaderMap, Method, Uri};
 use libfuzzer_sys::fuzz_target;
 use oci_mirror::tree::TreePath;
-use registry_proxy::base_url::{Forwarding, PublicUrl, Scheme};
+use registry_proxy::base_url::Scheme;
+use registry_proxy::client_address::{Caller, TrustedProxies};
 use registry_proxy::v2::Request;
 use registry_proxy::v2::route::Route;
 
@@ -14,13 +15,14 @@ fuzz_target!(|target: &str| {
     };
     let headers = HeaderMap::new();
     let fallback = "registry.example".parse().unwrap();
-    let public = PublicUrl::of(&uri, &headers, Forwarding::Untrusted, Scheme::Http, &fallback);
+    let trusted = TrustedProxies::default();
     let request = Request {
         method: &Method::GET,
         uri: &uri,
         headers: &headers,
-        client: None,
-        public: &public,
+        caller: &Caller::new(&trusted, None, &headers),
+        scheme: Scheme::Http,
+        fallback: &fallback,
         at: std::time::Instant::now(),
     };
     for name in ["n", "last", "ns", "artifactType", "mirrorlist"] {

@@ -95,12 +95,12 @@ impl MirrorList {
             digest: subject.blob.digest,
             size: subject.blob.size,
             client: Asker {
-                address: request.client,
+                address: request.client(),
                 ..Asker::of(&client)
             },
             redirected: subject.endpoint == "blobs" && large && !mirrors.is_empty(),
             mirrors,
-            origin: format!("{}/tree/{path}", request.public),
+            origin: format!("{}/tree/{path}", request.public()),
             left_out,
             private_mirrors,
         }
