@@ -188,14 +188,10 @@ pub async fn visit(
     };
     walk.walk().await;
     if options.depth != Depth::Check {
-        walk.probe(pace).await;
+        walk.probe(Arc::clone(&pace)).await;
     }
-    let cost = Cost {
-        requests: walk.mirror.requests,
-        bytes: walk.mirror.bytes,
-    };
     let findings = walk.findings;
-    findings.into_visit(carried, options.depth, cost)
+    findings.into_visit(carried, options.depth, pace.cost())
 }
 
 /// The numbers of the blobs of the repositories a host carries, but for those that are too large for it.

@@ -58,7 +58,7 @@ impl Crawl {
 pub struct Cost {
     /// Requests made.
     pub requests: u64,
-    /// Bytes of blobs read.
+    /// Bytes read, but for those of header fields.
     pub bytes: u64,
 }
 

@@ -134,6 +134,12 @@ impl Bench {
         catalog.blob(catalog.id(digest).unwrap()).size
     }
 
+    /// The length of the state of the tree.
+    pub(crate) fn state(&self) -> u64 {
+        let state = std::fs::metadata(self.tree().join("state.json"));
+        state.unwrap().len()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.catalog().blobs().iter().map(|blob| blob.size).sum()
     }
