@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use http::Method;
 use oci_mirror::tree::Tree;
-use registry_proxy::crawler::check::Limits;
 use registry_proxy::crawler::guard::Policy;
 use registry_proxy::crawler::{Depth, Options, Schedule, crawl};
 use registry_proxy::network::{NewHost, Visibility};
 use tokio_util::sync::CancellationToken;
 
-use bench::{BLOBS, Bench, LIMITS, large_layer, name, new_host, only, options, path, waiting};
+use bench::{
+    BLOBS, Bench, IMPATIENT, PATIENT, large_layer, name, new_host, only, options, path, waiting,
+};
 use hostile_mirror::{Fault, HostileMirror};
 
 // What is right.
@@ -411,7 +412,11 @@ async fn a_mirror_that_stalls_or_trickles_is_left_in_time() {
         let layer = large_layer();
         mirror.fail(path(&layer), fault.clone());
         let began = Instant::now();
-        let report = bench.crawl(Depth::Full).await;
+        let options = Options {
+            wire: waiting(IMPATIENT),
+            ..options(Depth::Full)
+        };
+        let report = bench.crawl_with(&[], &options).await;
         let host = only(&report);
         assert_eq!(
             (host.verified, host.unknown),
@@ -429,11 +434,6 @@ async fn a_host_that_used_up_its_time_keeps_what_was_read() {
     let last = bench.nth(BLOBS - 1);
     mirror.fail(path(&last), Fault::Silent);
     let options = Options {
-        wire: waiting(Limits {
-            silence: Duration::from_secs(60),
-            grace: Duration::from_secs(60),
-            ..LIMITS
-        }),
         per_host: Duration::from_secs(4),
         ..options(Depth::Full)
     };
@@ -484,7 +484,7 @@ async fn many_hosts_that_end_at_once_are_all_recorded() {
     }
     let options = Options {
         concurrency: 32,
-        wire: waiting(Limits::default()),
+        wire: waiting(PATIENT),
         ..options(Depth::Full)
     };
     for round in 0..4 {

@@ -28,7 +28,15 @@ use crate::hostile_mirror::HostileMirror;
 /// How many blobs the tree of a new bench has: two images of a manifest, a config and two layers each.
 pub(crate) const BLOBS: u64 = 8;
 
-pub(crate) const LIMITS: Limits = Limits {
+/// Nothing is silent: whoever is late has been given no time by this machine.
+pub(crate) const PATIENT: Limits = Limits {
+    connect: Duration::from_secs(60),
+    silence: Duration::from_secs(60),
+    grace: Duration::from_secs(60),
+};
+
+/// Something is silent, and that is to be found.
+pub(crate) const IMPATIENT: Limits = Limits {
     connect: Duration::from_secs(2),
     silence: Duration::from_millis(1500),
     grace: Duration::from_secs(3),
@@ -237,7 +245,7 @@ pub(crate) fn options(depth: Depth) -> Options {
     Options {
         policy: Policy::Any,
         depth,
-        wire: waiting(LIMITS),
+        wire: waiting(PATIENT),
         recheck: ALWAYS,
         ..Options::default()
     }

@@ -20,7 +20,7 @@ use registry_proxy::crawler::wire::Wire;
 use registry_proxy::db::{Known, Verdict};
 use tokio::time::Instant;
 
-use crate::bench::{Bench, LIMITS, name, noise, waiting};
+use crate::bench::{Bench, IMPATIENT, name, noise, waiting};
 
 /// A layer with this many bytes has four pieces.
 const BIG: usize = (3 << 20) + 5;
@@ -35,7 +35,7 @@ fn with_pieces() -> (Bench, Digest) {
 }
 
 fn wire() -> Wire {
-    Wire::new(&waiting(LIMITS)).unwrap()
+    Wire::new(&waiting(IMPATIENT)).unwrap()
 }
 
 fn pace() -> Arc<Pace> {
