@@ -136,11 +136,13 @@ impl Schedule {
             if !host.is_wanted() || self.underway.values().any(|id| *id == host.id) {
                 continue;
             }
-            if turn::is_due(&turn, self.interval, now) && self.may_begin(host.id) {
+            let pause = turn::pause(self.interval);
+            if turn::is_due(&turn, self.interval, now) && self.may_begin(host.id, pause) {
                 due.push((&incremental, turn));
             } else if host.health == Health::Healthy
                 && suspected.contains(&host.id)
                 && turn::may_be_checked(&turn, now)
+                && self.may_begin(host.id, turn::CHECK)
             {
                 // Of others it would be believed that they are well, by what little is looked at.
                 due.push((&check, turn));
@@ -156,17 +158,24 @@ impl Schedule {
         };
         for (crawler, turn) in due {
             let (id, host) = (turn.host.id, turn.host);
-            let occasion = Occasion {
-                now,
-                suspects: remembered.suspects.take(id),
-                popular: popular.clone(),
-            };
+            let (popular, remembered) = (popular.clone(), Arc::clone(remembered));
             let (crawler, slots) = (Arc::clone(crawler), Arc::clone(&self.slots));
             let task = self.tasks.spawn(async move {
                 let _slot = slots.acquire().await;
-                // It may have waited for a slot.
-                let now = Timestamp::now();
-                crawler.crawl(&host, &Occasion { now, ..occasion }).await
+                // It may have waited for a slot, and more may have been said of it meanwhile.
+                let occasion = Occasion {
+                    now: Timestamp::now(),
+                    suspects: remembered.suspects.take(id),
+                    popular,
+                };
+                let crawled = crawler.crawl(&host, &occasion).await;
+                if !matches!(&crawled, Ok(Some(report)) if report.failure.is_none()) {
+                    // Nobody has looked.
+                    for suspect in occasion.suspects {
+                        remembered.suspects.note(id, suspect);
+                    }
+                }
+                crawled
             });
             self.underway.insert(task.id(), id);
             self.begun.insert(id, Instant::now());
@@ -174,10 +183,10 @@ impl Schedule {
         Ok(count)
     }
 
-    /// Whether a host was not begun with a moment ago.
-    fn may_begin(&self, host: HostId) -> bool {
+    /// Whether a host was last begun with so long ago.
+    fn may_begin(&self, host: HostId, pause: Duration) -> bool {
         let begun = self.begun.get(&host);
-        begun.is_none_or(|begun| begun.elapsed() >= turn::pause(self.interval))
+        begun.is_none_or(|begun| begun.elapsed() >= pause)
     }
 
     /// The way to mirrors.

@@ -24,7 +24,7 @@ const FLOOR: u64 = 4 << 20;
 const LEAST: Duration = Duration::from_secs(60);
 
 /// How long a host that was crawled is let alone, whatever clients say of it.
-const CHECK: Duration = Duration::from_secs(5 * 60);
+pub const CHECK: Duration = Duration::from_secs(5 * 60);
 
 /// The least time between two crawls of a host.
 pub fn pause(interval: Duration) -> Duration {

@@ -210,9 +210,18 @@ impl Bench {
     }
 
     pub(crate) async fn schedule(&self, interval: Duration) -> Schedule {
+        self.schedule_of(interval, self.snapshot().await)
+    }
+
+    /// One of what a front end shares with it.
+    pub(crate) fn schedule_of(
+        &self,
+        interval: Duration,
+        snapshot: Arc<ArcSwapOption<Snapshot>>,
+    ) -> Schedule {
         let mut config = self.config();
         config.crawler.interval = interval;
-        Schedule::new(&config, self.snapshot().await)
+        Schedule::new(&config, snapshot)
     }
 
     pub(crate) async fn snapshot(&self) -> Arc<ArcSwapOption<Snapshot>> {
