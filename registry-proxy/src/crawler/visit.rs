@@ -170,7 +170,7 @@ pub async fn visit(
     let budget = match options.depth {
         Depth::Full => u64::MAX,
         Depth::Incremental | Depth::Check => {
-            turn::budget(options.daily_bytes, known.finished_at, occasion.now)
+            turn::budget(options.daily_bytes, &known.bytes, occasion.now)
         }
     };
     let mut walk = Walk {

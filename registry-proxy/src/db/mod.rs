@@ -32,6 +32,7 @@ pub use hosts::{Listed, Unreadable};
 pub use import::{Changed, Imported, Pruning, Tally, Trial};
 pub(crate) use presence::{Numbers, Revision};
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
+pub use record::HISTORY;
 pub use repositories::RepositoryHealth;
 pub use rounds::{Known, Turn};
 pub use sites::Mirrors;

@@ -146,7 +146,7 @@ fn count(number: u64) -> i64 {
 }
 
 /// How many crawls of a host are remembered.
-const HISTORY: u32 = 200;
+pub const HISTORY: u16 = 200;
 
 /// Moves what was read now to the day of the crawl. What is gone or wrong was not read: if it comes
 /// back, it is another file.

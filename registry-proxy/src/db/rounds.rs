@@ -29,6 +29,8 @@ pub struct Known {
     pub finished_at: Option<Timestamp>,
     /// The digest of the mirror's own `state.json`, when it was last seen.
     pub state: Option<Digest>,
+    /// When the crawls that are remembered ended, and how many bytes each has read; the oldest first.
+    pub bytes: Vec<(Timestamp, u64)>,
 }
 
 impl Known {
@@ -165,9 +167,25 @@ impl Database {
             let (finished_at, state) = found.optional()?.unwrap_or_default();
             known.finished_at = finished_at.and_then(|at| at.parse().ok());
             known.state = state.and_then(|digest| digest.parse().ok());
+            known.bytes = self.bytes(host)?;
             Ok(known)
         };
         read().map_err(|source| self.failed("read crawls from", source))
+    }
+
+    /// How many bytes the crawls of a host that are remembered have read.
+    fn bytes(&self, host: HostId) -> rusqlite::Result<Vec<(Timestamp, u64)>> {
+        let query = "SELECT ended_at, bytes FROM crawl WHERE host = ?1 ORDER BY id";
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut rows = statement.query([host.0])?;
+        let mut crawls = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (ended, bytes): (String, i64) = (row.get(0)?, row.get(1)?);
+            if let Ok(ended) = ended.parse() {
+                crawls.push((ended, bytes.unsigned_abs()));
+            }
+        }
+        Ok(crawls)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One crawl after the other: what is asked again and when, and what is not forgotten meanwhile.
 
+mod spending;
 mod stopping;
 
 use std::collections::{BTreeMap, BTreeSet};
