@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::{self, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -30,6 +30,9 @@ use crate::snapshot::Snapshot;
 
 /// How often to look whose turn it is.
 const TICK: Duration = Duration::from_secs(30);
+
+/// How long what was found until the end may take to be recorded.
+const RECORDING: Duration = Duration::from_secs(10);
 
 /// How long to wait at the end for notices to be delivered.
 const DELIVERY: Duration = Duration::from_secs(5);
@@ -78,10 +81,21 @@ impl Schedule {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let (notifier, delivery) = Notifier::start(&self.options.notify);
         self.notifier = notifier;
+        self.options.stop = shutdown.clone();
         self.keep_crawling(shutdown).await;
-        // What is under way is cut off; what was recorded is told.
-        self.tasks.shutdown().await;
+        // What is under way ends there; what it has found is recorded, and that is told.
+        if timeout(RECORDING, self.all_finished()).await.is_err() {
+            self.tasks.shutdown().await;
+        }
         delivery.finish(DELIVERY).await;
+    }
+
+    async fn all_finished(&mut self) {
+        while let Some(result) = self.finished().await {
+            if let Err(error) = result {
+                error!(error = &error as &dyn std::error::Error, "cannot crawl");
+            }
+        }
     }
 
     async fn keep_crawling(&mut self, shutdown: CancellationToken) {
@@ -162,6 +176,9 @@ impl Schedule {
             let (crawler, slots) = (Arc::clone(crawler), Arc::clone(&self.slots));
             let task = self.tasks.spawn(async move {
                 let _slot = slots.acquire().await;
+                if crawler.surroundings.options.stop.is_cancelled() {
+                    return Ok(None);
+                }
                 // It may have waited for a slot, and more may have been said of it meanwhile.
                 let occasion = Occasion {
                     now: Timestamp::now(),

@@ -12,7 +12,9 @@ use oci_mirror::tree::catalog::BlobId;
 use oci_mirror::tree::{Catalog, Tree};
 use roaring::RoaringBitmap;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::end::End;
 use super::findings::Findings;
 use super::guard::Policy;
 use super::identity::user_agent;
@@ -60,6 +62,8 @@ pub struct Options {
     pub rsync: PathBuf,
     /// Who is told what becomes of mirrors.
     pub notify: config::Notify,
+    /// When this is cancelled, no more is asked; what was found until then counts.
+    pub stop: CancellationToken,
 }
 
 impl Options {
@@ -83,6 +87,7 @@ impl Options {
             recheck: crawler.recheck,
             rsync: crawler.rsync.clone(),
             notify: config.notify.clone(),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -182,7 +187,7 @@ pub async fn visit(
         surroundings,
         policy,
         mirror: surroundings.wire.mirror(policy, Arc::clone(&pace)),
-        deadline: Instant::now() + options.per_host,
+        end: End::new(Instant::now() + options.per_host, options.stop.clone()),
         budget,
         findings: Findings::default(),
     };

@@ -184,6 +184,9 @@ fn enter(
     let Some((name, before)) = health::of(transaction, host)? else {
         return Ok(None);
     };
+    // Whoever crawled it is done.
+    let query = "UPDATE host SET claimed_until = NULL WHERE id = ?1";
+    transaction.execute(query, [host.0])?;
     if !record::is_of_this_server(transaction, host, crawl)? {
         return Ok(None);
     }
@@ -217,11 +220,6 @@ fn enter(
     }
     health::update(transaction, host, &at, &crawl.outcome, catalog)?;
     record::history(transaction, host, crawl, &counts)?;
-    // Whoever crawled it is done.
-    transaction.execute(
-        "UPDATE host SET claimed_until = NULL WHERE id = ?1",
-        [host.0],
-    )?;
     let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
     // A name that was spoilt by hand is nobody's.
     Ok(name.parse().ok().map(|name| Recorded {

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::held::Held;
 use super::presence::bitmap;
-use super::{Database, Error};
+use super::{Crawl, Database, Error, health, record};
 use crate::network::{Host, HostId};
 
 /// What is known of a host. Bitmaps are over the numbers of one catalog, and of no other.
@@ -124,6 +124,18 @@ impl Database {
         changed
             .map(drop)
             .map_err(|source| self.failed("claim a mirror in", source))
+    }
+
+    /// Gives a host back after a crawl that says nothing of it. What it took is remembered.
+    pub fn give_back(&mut self, host: HostId, crawl: &Crawl) -> Result<(), Error> {
+        self.write("record a crawl in", |transaction| {
+            if health::of(transaction, host)?.is_some() {
+                record::history(transaction, host, crawl, &record::Counts::default())?;
+            }
+            let query = "UPDATE host SET claimed_until = NULL WHERE id = ?1";
+            transaction.execute(query, [host.0])?;
+            Ok(())
+        })
     }
 
     /// What is known of a host, by the numbers of a catalog.
