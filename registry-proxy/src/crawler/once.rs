@@ -18,7 +18,7 @@ use super::odds;
 use super::visit::{Occasion, Options, Surroundings, Visit, visit};
 use super::wire::{self, Wire};
 use crate::db::{
-    self, Crawl, Database, Evidence, Known, Outcome, Probe, ProbeResult, Told,
+    self, Crawl, Database, Evidence, Known, Numbering, Outcome, Probe, ProbeResult, Told,
 };
 use crate::network::{Host, HostId, HostName};
 use crate::notify::{Notice, Notifier};
@@ -90,6 +90,7 @@ pub async fn crawl_at(
     names: &[HostName],
     options: &Options,
 ) -> Result<Report, Error> {
+    let numbering = Arc::new(Numbering::new(Arc::clone(&catalog)));
     let surroundings = Surroundings {
         tree: tree.clone(),
         catalog,
@@ -104,6 +105,7 @@ pub async fn crawl_at(
     let (notifier, delivery) = Notifier::start(&options.notify);
     let crawler = Arc::new(Crawler {
         database: database.to_owned(),
+        numbering,
         surroundings,
         doubt,
         notifier,
@@ -146,6 +148,8 @@ pub async fn crawl_at(
 #[derive(Debug)]
 pub(super) struct Crawler {
     pub(super) database: PathBuf,
+    /// Of the catalog of the surroundings.
+    pub(super) numbering: Arc<Numbering>,
     pub(super) surroundings: Surroundings,
     pub(super) doubt: Doubt,
     pub(super) notifier: Notifier,
@@ -162,11 +166,11 @@ impl Crawler {
         let catalog = &self.surroundings.catalog;
         let claimed = Timestamp::now() + CLAIM;
         let known = {
-            let catalog = Arc::clone(catalog);
+            let numbering = Arc::clone(&self.numbering);
             self.with_database(move |database| {
                 let is_ours = database.claim(id, Timestamp::now(), claimed)?;
                 is_ours
-                    .then(|| database.known(id, &catalog))
+                    .then(|| database.known_by(id, &numbering))
                     .transpose()
             })
             .await?
@@ -191,7 +195,7 @@ impl Crawler {
             is_complete: visit.is_complete,
             ..Crawl::new(occasion.now + elapsed, visit.outcome)
         };
-        let (at, catalog) = (crawl.at, Arc::clone(catalog));
+        let (at, numbering) = (crawl.at, Arc::clone(&self.numbering));
         if let Some(failure) = &mut report.failure
             && let Some(excuse) = self.excuse(id).await
         {
@@ -217,7 +221,7 @@ impl Crawler {
             "crawled {}", host.name
         );
         let recorded = self
-            .with_database(move |database| database.record_crawl(id, &crawl, &catalog))
+            .with_database(move |database| database.record_crawl_by(id, &crawl, &numbering))
             .await?;
         if let Some(recorded) = recorded {
             for notice in Notice::of(&recorded, &host.site, &report.evidence, at) {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use oci_mirror::tree::Catalog;
 use tokio::sync::Semaphore;
 use tokio::task::{self, JoinSet};
 use tokio::time::{MissedTickBehavior, timeout};
@@ -23,7 +24,7 @@ use super::turn;
 use super::visit::{Depth, Occasion, Options, Surroundings};
 use super::wire::Wire;
 use crate::config::Config;
-use crate::db::{Database, Turn};
+use crate::db::{Database, Numbering, Turn};
 use crate::network::{Health, HostId};
 use crate::notify::Notifier;
 use crate::snapshot::Snapshot;
@@ -51,6 +52,7 @@ pub struct Schedule {
     notifier: Notifier,
     /// Made at the first turn.
     wire: Option<Wire>,
+    numbering: Option<Arc<Numbering>>,
     slots: Arc<Semaphore>,
     tasks: JoinSet<Result<Option<HostReport>, Error>>,
     underway: HashMap<task::Id, HostId>,
@@ -71,6 +73,7 @@ impl Schedule {
             snapshot,
             notifier: Notifier::default(),
             wire: None,
+            numbering: None,
             tasks: JoinSet::new(),
             underway: HashMap::new(),
             begun: HashMap::new(),
@@ -126,9 +129,11 @@ impl Schedule {
             wire.clone(),
             self.options.policy,
         );
+        let numbering = self.numbering(&snapshot.catalog);
         let [incremental, check] = [Depth::Incremental, Depth::Check].map(|depth| {
             Arc::new(Crawler {
                 database: self.database.clone(),
+                numbering: Arc::clone(&numbering),
                 surroundings: Surroundings {
                     tree: snapshot.tree.clone(),
                     catalog: Arc::clone(&snapshot.catalog),
@@ -204,6 +209,18 @@ impl Schedule {
     fn may_begin(&self, host: HostId, pause: Duration) -> bool {
         let begun = self.begun.get(&host);
         begun.is_none_or(|begun| begun.elapsed() >= pause)
+    }
+
+    /// The numbers of the blobs of a catalog: those there are, if they are of this one.
+    fn numbering(&mut self, catalog: &Arc<Catalog>) -> Arc<Numbering> {
+        if let Some(numbering) = &self.numbering
+            && numbering.is_of(catalog)
+        {
+            return Arc::clone(numbering);
+        }
+        let numbering = Arc::new(Numbering::new(Arc::clone(catalog)));
+        self.numbering = Some(Arc::clone(&numbering));
+        numbering
     }
 
     /// The way to mirrors.

@@ -9,6 +9,7 @@ use rusqlite::{Transaction, TransactionBehavior};
 
 use super::evidence::{self, Evidence};
 use super::held::Told;
+use super::numbers::{Book, Numbering};
 use super::probes::{self, Probe};
 use super::{Database, Error, health, record, repositories};
 use crate::network::{BaseUrl, Health, HostId, HostName};
@@ -158,6 +159,26 @@ impl Database {
         crawl: &Crawl,
         catalog: &Catalog,
     ) -> Result<Option<Recorded>, Error> {
+        self.record_in(&mut Book::new(catalog), host, crawl, catalog)
+    }
+
+    /// The same by numbers that are kept.
+    pub fn record_crawl_by(
+        &mut self,
+        host: HostId,
+        crawl: &Crawl,
+        numbering: &Numbering,
+    ) -> Result<Option<Recorded>, Error> {
+        numbering.with(|book, catalog| self.record_in(book, host, crawl, catalog))
+    }
+
+    fn record_in(
+        &mut self,
+        book: &mut Book,
+        host: HostId,
+        crawl: &Crawl,
+        catalog: &Catalog,
+    ) -> Result<Option<Recorded>, Error> {
         let path = self.path.clone();
         let failed = |source| Error::Sql {
             doing: "record a crawl in",
@@ -169,7 +190,7 @@ impl Database {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let recorded = enter(&transaction, host, crawl, catalog).map_err(failed)?;
+        let recorded = enter(&transaction, book, host, crawl, catalog).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         Ok(recorded)
     }
@@ -177,6 +198,7 @@ impl Database {
 
 fn enter(
     transaction: &Transaction<'_>,
+    book: &mut Book,
     host: HostId,
     crawl: &Crawl,
     catalog: &Catalog,
@@ -200,13 +222,14 @@ fn enter(
         evidence,
     } = &crawl.outcome
     {
-        let numbers = record::blobs(transaction, verdicts, catalog)?;
+        let numbers = record::blobs(transaction, book, verdicts, catalog)?;
         let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
         let told: Told = by_number.collect();
         let held = record::held(transaction, host, *scope, &told)?;
         record::reading(transaction, host, crawl.at, &told)?;
         evidence::enter(transaction, host, &at, evidence)?;
-        changes = repositories::update(transaction, host, &at, verdicts, catalog)?;
+        let (numbers, news) = (book.numbers(), (&*at, &**verdicts));
+        changes = repositories::update(transaction, host, news, numbers, catalog)?;
         if crawl.is_complete {
             record::turn(transaction, host, &at, crawl.state)?;
         }
@@ -218,7 +241,7 @@ fn enter(
             unknown: told.unknown.len(),
         };
     }
-    health::update(transaction, host, &at, &crawl.outcome, catalog)?;
+    health::update(transaction, book, host, crawl, catalog)?;
     record::history(transaction, host, crawl, &counts)?;
     let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
     // A name that was spoilt by hand is nobody's.

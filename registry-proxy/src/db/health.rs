@@ -6,8 +6,9 @@ use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::crawls::{Outcome, Scope, Verdict};
+use super::crawls::{Crawl, Outcome, Scope, Verdict};
 use super::evidence::{Evidence, cut};
+use super::numbers::{Book, Numbers};
 use super::presence::bitmap;
 use super::{Database, Error};
 use crate::crawler::odds;
@@ -123,13 +124,13 @@ fn next(before: State, at: &str, told: Told) -> State {
 /// Writes down what follows from a crawl, whose presence and readings are written down already.
 pub(super) fn update(
     transaction: &Transaction<'_>,
+    book: &mut Book,
     host: HostId,
-    at: &str,
-    outcome: &Outcome,
+    crawl: &Crawl,
     catalog: &Catalog,
 ) -> rusqlite::Result<()> {
-    let before = state(transaction, host)?;
-    let told = match outcome {
+    let (before, at) = (state(transaction, host)?, crawl.at.to_string());
+    let told = match &crawl.outcome {
         Outcome::Failed(reason) => Told::Failed(cut(reason).to_owned()),
         Outcome::Finished { evidence, .. } if !evidence.is_empty() => {
             // What was read until now says nothing of the time from which damage may be.
@@ -139,9 +140,13 @@ pub(super) fn update(
         Outcome::Finished { .. } if before.quarantine.is_none() => Told::Clean(Clean::default()),
         Outcome::Finished {
             scope, verdicts, ..
-        } => Told::Clean(clean(transaction, host, *scope, verdicts, catalog)?),
+        } => {
+            book.bring_up_to_date(transaction, catalog)?;
+            let told = (*scope, &**verdicts);
+            Told::Clean(clean(transaction, host, told, book.numbers())?)
+        }
     };
-    let after = next(before, at, told);
+    let after = next(before, &at, told);
     transaction.execute(
         "UPDATE host SET failed_crawls = ?2, failure = ?3, quarantine = ?4, quarantined_at = ?5,
                          clean_samples = ?6, crawled_at = ?7 WHERE id = ?1",
@@ -184,9 +189,8 @@ fn damage(piece: &Evidence) -> String {
 fn clean(
     transaction: &Transaction<'_>,
     host: HostId,
-    scope: Scope,
-    verdicts: &[(BlobId, Verdict)],
-    catalog: &Catalog,
+    (scope, verdicts): (Scope, &[(BlobId, Verdict)]),
+    numbers: &Numbers,
 ) -> rusqlite::Result<Clean> {
     let query = "SELECT verified, damaged FROM presence WHERE host = ?1";
     let sets = transaction.query_row(query, [host.0], |row| {
@@ -210,7 +214,6 @@ fn clean(
         .iter()
         .filter(is(&[Verdict::Present, Verdict::Unknown]));
     // What has left the tree is nobody's to mend.
-    let numbers = super::presence::numbers(transaction, catalog)?;
     let owed = |set: &RoaringBitmap| -> RoaringBitmap {
         let owed = numbers.among(set);
         owed.map(|id| id.0).collect()

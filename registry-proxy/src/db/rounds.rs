@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::held::Held;
+use super::numbers::{Book, Numbering};
 use super::presence::bitmap;
 use super::{Crawl, Database, Error, health, record};
 use crate::network::{Host, HostId};
@@ -140,8 +141,18 @@ impl Database {
 
     /// What is known of a host, by the numbers of a catalog.
     pub fn known(&self, host: HostId, catalog: &Catalog) -> Result<Known, Error> {
-        let numbers = self.numbers(catalog)?;
-        let read = || {
+        self.known_in(&mut Book::new(catalog), host, catalog)
+    }
+
+    /// The same by numbers that are kept.
+    pub fn known_by(&self, host: HostId, numbering: &Numbering) -> Result<Known, Error> {
+        numbering.with(|book, catalog| self.known_in(book, host, catalog))
+    }
+
+    fn known_in(&self, book: &mut Book, host: HostId, catalog: &Catalog) -> Result<Known, Error> {
+        let mut read = || {
+            book.bring_up_to_date(&self.connection, catalog)?;
+            let numbers = book.numbers();
             let mut known = Known {
                 read: vec![None; catalog.blobs().len()],
                 ..Known::default()
