@@ -193,6 +193,7 @@ impl Crawler {
             probes: visit.probes,
             sampled: visit.sampled,
             is_complete: visit.is_complete,
+            carried: Some(visit.carried),
             ..Crawl::new(occasion.now + elapsed, visit.outcome)
         };
         let (at, numbering) = (crawl.at, Arc::clone(&self.numbering));

@@ -190,14 +190,14 @@ impl Schedule {
                     suspects: remembered.suspects.take(id),
                     popular,
                 };
-                let crawled = crawler.crawl(&host, &occasion).await;
-                if !matches!(&crawled, Ok(Some(report)) if report.failure.is_none()) {
+                let result = crawler.crawl(&host, &occasion).await;
+                if !matches!(&result, Ok(Some(report)) if report.failure.is_none()) {
                     // Nobody has looked.
                     for suspect in occasion.suspects {
                         remembered.suspects.note(id, suspect);
                     }
                 }
-                crawled
+                result
             });
             self.underway.insert(task.id(), id);
             self.begun.insert(id, Instant::now());

@@ -5,6 +5,7 @@ use oci_mirror::digest::Digest;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
+use roaring::RoaringBitmap;
 use rusqlite::{Transaction, TransactionBehavior};
 
 use super::evidence::{self, Evidence};
@@ -35,6 +36,8 @@ pub struct Crawl {
     pub sampled: Sampled,
     /// Whether all was looked at whose turn it was; if not, it is its turn next time.
     pub is_complete: bool,
+    /// The numbers in the catalog of the blobs it should carry; `None`: all.
+    pub carried: Option<RoaringBitmap>,
 }
 
 impl Crawl {
@@ -50,6 +53,7 @@ impl Crawl {
             probes: Vec::new(),
             sampled: Sampled::default(),
             is_complete: true,
+            carried: None,
         }
     }
 }
