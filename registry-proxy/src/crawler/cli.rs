@@ -166,9 +166,10 @@ fn line(host: &HostReport) -> String {
     if host.sampled > 0 {
         let _ = write!(
             line,
-            "; {} sampled, which shows 1 % damage with {:.1} %",
+            "; {} sampled, which shows 1 % damage with {:.1} % (the first day of such a mirror: {:.1} %)",
             host.sampled,
-            host.odds * 100.0
+            host.odds * 100.0,
+            host.expected * 100.0
         );
     }
     match host.behind {

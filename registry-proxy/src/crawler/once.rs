@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::doubt::Doubt;
 use super::odds;
-use super::visit::{Occasion, Options, Surroundings, Visit, visit};
+use super::visit::{Occasion, Options, Surroundings, Visit, odds_of_a_day, visit};
 use super::wire::{self, Wire};
 use crate::db::{
     self, Crawl, Database, Evidence, Known, Numbering, Outcome, Probe, ProbeResult, Told,
@@ -51,6 +51,8 @@ pub struct HostReport {
     pub sampled: u64,
     /// How likely these would have shown it if one blob in a hundred were damaged.
     pub odds: f64,
+    /// How likely the first day of a mirror of all this would show it, with what may be read in a day.
+    pub expected: f64,
     /// What was wrong.
     pub evidence: Vec<Evidence>,
     /// What else clients do, and it did not work.
@@ -183,6 +185,8 @@ impl Crawler {
             never = self.hold(id, claimed) => match never {},
         };
         let mut report = summary(host, &known, &visit, catalog);
+        let daily = self.surroundings.options.daily_bytes;
+        report.expected = odds_of_a_day(&visit.carried, catalog, daily);
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let elapsed = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::ZERO);
         let crawl = Crawl {

@@ -18,6 +18,7 @@ use super::end::End;
 use super::findings::Findings;
 use super::guard::Policy;
 use super::identity::user_agent;
+use super::odds;
 use super::pace::Pace;
 use super::turn;
 use super::walk::Walk;
@@ -197,6 +198,20 @@ pub async fn visit(
     }
     let findings = walk.findings;
     findings.into_visit(carried, options.depth, pace.cost())
+}
+
+/// How likely the first day of a host that was never crawled will show damage to one blob in a hundred, if so
+/// many bytes of it may be read in a day.
+pub fn expected(host: &Host, catalog: &Catalog, daily: u64) -> f64 {
+    odds_of_a_day(&carried(host, catalog), catalog, daily)
+}
+
+/// The same by the numbers of the blobs it should carry.
+pub(super) fn odds_of_a_day(carried: &RoaringBitmap, catalog: &Catalog, daily: u64) -> f64 {
+    let sizes = carried
+        .iter()
+        .map(|number| catalog.blob(BlobId(number)).size);
+    odds::detected(odds::expected(sizes, daily))
 }
 
 /// The numbers of the blobs of the repositories a host carries, but for those that are too large for it.

@@ -14,6 +14,7 @@ use super::end::End;
 use super::findings::Findings;
 use super::guard::Policy;
 use super::listing::{self, Listing};
+use super::odds::SMALL;
 use super::pace::Pace;
 use super::plan::{Plan, Question};
 use super::probe::probe;
@@ -23,9 +24,6 @@ use super::visit::{Depth, Occasion, Surroundings};
 use crate::db::{Known, ProbeName, Verdict};
 use crate::network::base_url::Scheme;
 use crate::network::{BaseUrl, Health, Host};
-
-/// A blob up to this length is read where it was never read: that is one request too, and tells more.
-const SMALL: u64 = 64 << 10;
 
 /// A listing of all that a mirror has is worth it from so many blobs on.
 const MANY: u64 = 200;

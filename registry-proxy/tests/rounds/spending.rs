@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use oci_mirror::tree::Tree;
 use registry_proxy::crawler::once::{HostReport, crawl_at};
-use registry_proxy::crawler::{Depth, Options};
+use registry_proxy::crawler::{Depth, Options, visit};
 
 use super::hours;
 use crate::bench::{Bench, name, noise, only, options};
@@ -19,6 +19,22 @@ async fn crawl_for(bench: &Bench, daily_bytes: u64, now: Timestamp) -> HostRepor
     let (path, catalog) = (bench.database_path(), bench.catalog());
     let report = crawl_at(now, &path, &tree, catalog, &[], &options).await;
     report.unwrap().hosts.remove(0)
+}
+
+#[tokio::test]
+async fn what_the_first_day_is_worth_is_told_before_it_and_by_its_crawls() {
+    let bench = Bench::new();
+    let _mirror = bench.mirror("m").await;
+    let host = bench.database().host(&name("m")).unwrap().host;
+    let expected = |daily| visit::expected(&host, &bench.catalog(), daily);
+    // All of eight blobs, of which each is damaged one time in a hundred.
+    let all = 1.0 - 0.99_f64.powi(8);
+    assert!((expected(1 << 30) - all).abs() < 1e-9);
+    // The six small ones, and half of the two others.
+    let some = 1.0 - 0.99_f64.powi(7);
+    assert!((expected(bench.bytes() / 2) - some).abs() < 1e-3);
+    let first = crawl_for(&bench, 1 << 30, Timestamp::now()).await;
+    assert!((first.expected - all).abs() < 1e-9, "{first:?}");
 }
 
 #[tokio::test]

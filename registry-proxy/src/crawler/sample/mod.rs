@@ -225,7 +225,7 @@ impl Sampling {
         let is_part = reading.part != Part::Whole;
         let verdict = match answer {
             Answer::Right => {
-                let fraction = fraction(reading.part.bytes(blob.size), blob.size);
+                let fraction = odds::fraction(reading.part.bytes(blob.size), blob.size);
                 self.found.sampled.undetected += odds::undetected(fraction, odds::SHARE);
                 self.parts += u32::from(is_part);
                 if is_part {
@@ -299,17 +299,6 @@ fn expected(digest: &Digest, size: u64, part: Part) -> String {
             )
         }
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "odds need no more than a few digits"
-)]
-fn fraction(read: u64, size: u64) -> f64 {
-    if size == 0 {
-        return 1.0;
-    }
-    read as f64 / size as f64
 }
 
 #[cfg(test)]
