@@ -107,11 +107,11 @@ impl FrontEnd {
         let server = listen(config, sockets, &live).await?;
         let fallback = own_name(server.local_addresses().first());
         let shared = Shared {
+            desk: Arc::new(Desk::new(config, Arc::clone(&snapshot))),
             snapshot,
             trusted: Arc::clone(&live.trusted),
             fallback: fallback.parse().map_err(|_| Error::Address)?,
             observer: Arc::new(Observer::new(statistics)),
-            desk: Arc::new(Desk::new(config, Arc::clone(&snapshot))),
         };
         Ok(Self {
             server,

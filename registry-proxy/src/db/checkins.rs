@@ -15,8 +15,9 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::{Serialize, Serializer};
 use subtle::ConstantTimeEq as _;
 
-use super::crawls::{Outcome, Recorded, Scope, Verdict};
+use super::crawls::{Crawl, Outcome, Recorded, Scope, Verdict};
 use super::held::Told;
+use super::numbers::Book;
 use super::presence::{bitmap, bytes};
 use super::rounds::clock;
 use super::{Database, Error, health, hosts, record, repositories};
@@ -203,28 +204,32 @@ impl Database {
                     entry.serial.map(count),
                 ],
             )?;
+            let mut book = Book::new(catalog);
             if let Some(listed) = listed {
                 let ids = listed.iter().map(|id| (BlobId(id), Verdict::Unknown));
                 let ids: Vec<_> = ids.collect();
-                let numbers = record::blobs(transaction, &ids, catalog)?;
+                let numbers = record::blobs(transaction, &mut book, &ids, catalog)?;
                 let numbers = bytes(numbers.into_iter().collect());
                 let query = "UPDATE host SET listed = ?2 WHERE id = ?1";
                 transaction.execute(query, params![host.0, numbers])?;
             }
             let at = entry.at.to_string();
-            let numbers = record::blobs(transaction, &verdicts, catalog)?;
+            let numbers = record::blobs(transaction, &mut book, &verdicts, catalog)?;
             let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
             let told: Told = by_number.collect();
             record::held(transaction, host, Scope::Whole, &told)?;
             record::reading(transaction, host, entry.at, &told)?;
+            let news = (&*at, &*verdicts);
             let repositories =
-                repositories::update(transaction, host, &at, &verdicts, catalog)?;
+                repositories::update(transaction, host, news, book.numbers(), catalog)?;
+            // For its health it is as if all of that had been found there.
             let outcome = Outcome::Finished {
                 scope: Scope::Whole,
                 verdicts,
                 evidence: Vec::new(),
             };
-            health::update(transaction, host, &at, &outcome, catalog)?;
+            let found = Crawl::new(entry.at, outcome);
+            health::update(transaction, &mut book, host, &found, catalog)?;
             let after = health::of(transaction, host)?.map_or(Health::Healthy, |(_, after)| after);
             // A name that was spoilt by hand is nobody's.
             Ok(name.parse().ok().map(|name| Recorded {
