@@ -11,6 +11,7 @@ use oci_mirror::tree::pieces::PieceHash;
 
 use super::identity::Identity;
 use super::wire::exchange::{Exchange, Failure, Question, Way};
+use crate::db::Cost;
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,18 +61,12 @@ pub struct Mirror {
     way: Way,
     /// Bytes of blobs read so far.
     pub bytes: u64,
-    /// Requests made so far.
-    pub requests: u64,
 }
 
 impl Mirror {
     /// One at the end of this way.
     pub(super) fn new(way: Way) -> Self {
-        Self {
-            way,
-            bytes: 0,
-            requests: 0,
-        }
+        Self { way, bytes: 0 }
     }
 
     /// Whether a blob is there with the right length; reads it where `HEAD` cannot tell.
@@ -211,11 +206,14 @@ impl Mirror {
         }
     }
 
+    /// What was asked and read so far, by all who ask this mirror at the same pace.
+    pub fn cost(&self) -> Cost {
+        self.way.pace.cost()
+    }
+
     /// Asks anything; for what is tried besides.
     pub(super) async fn ask(&mut self, question: Question<'_>) -> Result<Exchange, Failure> {
-        let result = self.way.ask(question).await;
-        self.requests = self.way.requests;
-        result
+        self.way.ask(question).await
     }
 
     /// Reads a body of exactly `size` bytes, and no more of a longer one.

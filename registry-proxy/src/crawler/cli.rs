@@ -1,6 +1,7 @@
 //! `registry-proxy crawl`.
 
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use clap::Args;
 use oci_mirror::size::ByteSize;
 use oci_mirror::tree::{Catalog, Tree};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::once::{self, HostReport, Report};
@@ -64,18 +66,27 @@ pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCo
         depth,
         ..Options::from_config(config)
     };
-    let report = once::crawl(
-        &config.database,
-        &tree,
-        Arc::new(catalog),
-        &arguments.names,
-        &options,
-    )
-    .await?;
+    let catalog = Arc::new(catalog);
+    let (database, names) = (&config.database, &arguments.names);
+    let mut crawling = pin!(once::crawl(database, &tree, catalog, names, &options));
+    let report = tokio::select! {
+        report = &mut crawling => report?,
+        told = told_to_stop() => {
+            told?;
+            options.stop.cancel();
+            tokio::select! {
+                report = crawling => report?,
+                told = told_to_stop() => return told.map(|()| ExitCode::FAILURE),
+            }
+        }
+    };
     if arguments.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
         print(&text(&report))?;
+    }
+    if options.stop.is_cancelled() {
+        anyhow::bail!("stopped before all mirrors were crawled");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -86,15 +97,27 @@ async fn keep_crawling(config: &Config) -> anyhow::Result<ExitCode> {
     watcher.once().await;
     let shutdown = CancellationToken::new();
     let stopping = async {
-        let stopped = tokio::signal::ctrl_c().await;
+        let told = told_to_stop().await;
         shutdown.cancel();
-        stopped.context("cannot watch for signals")
+        told
     };
     // Notices of what was recorded are delivered before the end.
     let crawling = Schedule::new(config, snapshot).run(shutdown.clone());
     let ((), (), stopped) = tokio::join!(crawling, watcher.run(shutdown.clone()), stopping);
     stopped?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Comes back when an operator or a service manager says so.
+async fn told_to_stop() -> anyhow::Result<()> {
+    let watch = |kind| signal(kind).context("cannot watch for signals");
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// The report for people.
@@ -143,9 +166,10 @@ fn line(host: &HostReport) -> String {
     if host.sampled > 0 {
         let _ = write!(
             line,
-            "; {} sampled, which shows 1 % damage with {:.1} %",
+            "; {} sampled, which shows 1 % damage with {:.1} % (the first day of such a mirror: {:.1} %)",
             host.sampled,
-            host.odds * 100.0
+            host.odds * 100.0,
+            host.expected * 100.0
         );
     }
     match host.behind {

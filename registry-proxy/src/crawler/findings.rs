@@ -1,7 +1,5 @@
 //! What was found at a host so far, and what that comes to.
 
-use std::time::Duration;
-
 use oci_mirror::tree::catalog::{Blob, BlobId};
 use roaring::RoaringBitmap;
 use tracing::debug;
@@ -118,8 +116,8 @@ impl Findings {
     }
 
     /// There is no more time. What was not reached stays as it was.
-    pub(super) fn run_out_of(&mut self, time: Duration) {
-        self.reason = Some(format!("not done within {time:?}"));
+    pub(super) fn run_out_of_time(&mut self, reason: String) {
+        self.reason = Some(reason);
         self.given_up = Some(GivenUp::Late);
     }
 

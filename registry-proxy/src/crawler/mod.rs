@@ -13,6 +13,7 @@ mod chance;
 pub mod check;
 pub mod cli;
 mod doubt;
+pub mod end;
 mod findings;
 pub mod guard;
 pub mod identity;

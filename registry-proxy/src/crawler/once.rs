@@ -1,6 +1,7 @@
 //! All hosts once, several at a time; each is written down as soon as it is done.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +15,11 @@ use tracing::{debug, info, warn};
 
 use super::doubt::Doubt;
 use super::odds;
-use super::visit::{Occasion, Options, Surroundings, Visit, visit};
+use super::visit::{Occasion, Options, Surroundings, Visit, odds_of_a_day, visit};
 use super::wire::{self, Wire};
-use crate::db::{self, Crawl, Database, Evidence, Known, Outcome, Probe, ProbeResult, Told};
+use crate::db::{
+    self, Crawl, Database, Evidence, Known, Numbering, Outcome, Probe, ProbeResult, Told,
+};
 use crate::network::{Host, HostId, HostName};
 use crate::notify::{Notice, Notifier};
 
@@ -48,6 +51,8 @@ pub struct HostReport {
     pub sampled: u64,
     /// How likely these would have shown it if one blob in a hundred were damaged.
     pub odds: f64,
+    /// How likely the first day of a mirror of all this would show it, with what may be read in a day.
+    pub expected: f64,
     /// What was wrong.
     pub evidence: Vec<Evidence>,
     /// What else clients do, and it did not work.
@@ -78,7 +83,7 @@ pub async fn crawl(
     crawl_at(Timestamp::now(), database, tree, catalog, names, options).await
 }
 
-/// The same, at a time that is not now.
+/// The same, at a time that is not now. If it is told to stop, of hosts it has not come to there is no report.
 pub async fn crawl_at(
     now: Timestamp,
     database: &Path,
@@ -87,6 +92,7 @@ pub async fn crawl_at(
     names: &[HostName],
     options: &Options,
 ) -> Result<Report, Error> {
+    let numbering = Arc::new(Numbering::new(Arc::clone(&catalog)));
     let surroundings = Surroundings {
         tree: tree.clone(),
         catalog,
@@ -101,6 +107,7 @@ pub async fn crawl_at(
     let (notifier, delivery) = Notifier::start(&options.notify);
     let crawler = Arc::new(Crawler {
         database: database.to_owned(),
+        numbering,
         surroundings,
         doubt,
         notifier,
@@ -115,13 +122,17 @@ pub async fn crawl_at(
                 now,
                 ..Occasion::default()
             };
-            loop {
-                if let Some(report) = crawler.crawl(&host, &occasion).await? {
+            let stop = &crawler.surroundings.options.stop;
+            while !stop.is_cancelled() {
+                let report = crawler.crawl(&host, &occasion).await?;
+                if report.is_some() {
                     return Ok(report);
                 }
                 debug!(host.name = %host.name, "waiting for another crawl of {}", host.name);
-                tokio::time::sleep(TAKEN).await;
+                let waiting = tokio::time::sleep(TAKEN);
+                stop.run_until_cancelled(waiting).await;
             }
+            Ok(None)
         });
     }
     let ended = tasks.join_all().await;
@@ -129,7 +140,7 @@ pub async fn crawl_at(
     delivery.finish(DELIVERY).await;
     let mut reports = Vec::new();
     for report in ended {
-        reports.push(report?);
+        reports.extend(report?);
     }
     reports.sort_by(|a: &HostReport, b| a.name.cmp(&b.name));
     Ok(Report { hosts: reports })
@@ -139,6 +150,8 @@ pub async fn crawl_at(
 #[derive(Debug)]
 pub(super) struct Crawler {
     pub(super) database: PathBuf,
+    /// Of the catalog of the surroundings.
+    pub(super) numbering: Arc<Numbering>,
     pub(super) surroundings: Surroundings,
     pub(super) doubt: Doubt,
     pub(super) notifier: Notifier,
@@ -155,10 +168,12 @@ impl Crawler {
         let catalog = &self.surroundings.catalog;
         let claimed = Timestamp::now() + CLAIM;
         let known = {
-            let catalog = Arc::clone(catalog);
+            let numbering = Arc::clone(&self.numbering);
             self.with_database(move |database| {
                 let is_ours = database.claim(id, Timestamp::now(), claimed)?;
-                is_ours.then(|| database.known(id, &catalog)).transpose()
+                is_ours
+                    .then(|| database.known_by(id, &numbering))
+                    .transpose()
             })
             .await?
         };
@@ -170,17 +185,32 @@ impl Crawler {
             never = self.hold(id, claimed) => match never {},
         };
         let mut report = summary(host, &known, &visit, catalog);
+        let daily = self.surroundings.options.daily_bytes;
+        report.expected = odds_of_a_day(&visit.carried, catalog, daily);
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::ZERO);
+        let crawl = Crawl {
+            base: host.download_url().cloned(),
+            began: occasion.now,
+            cost: visit.cost,
+            state: visit.state,
+            probes: visit.probes,
+            sampled: visit.sampled,
+            is_complete: visit.is_complete,
+            carried: Some(visit.carried),
+            ..Crawl::new(occasion.now + elapsed, visit.outcome)
+        };
+        let (at, numbering) = (crawl.at, Arc::clone(&self.numbering));
         if let Some(failure) = &mut report.failure
-            && self.doubt.is_our_own(id).await
+            && let Some(excuse) = self.excuse(id).await
         {
             warn!(
                 host.name = %host.name,
                 failure,
-                "{} does not answer, and others do not either: this is not held against it", host.name
+                "{} does not answer, and {excuse}: this is not held against it", host.name
             );
-            failure.push_str("; others do not answer either, so it is not held against it");
-            self.with_database(move |database| database.release(id))
+            let _ = write!(failure, "; {excuse}, so it is not held against it");
+            self.with_database(move |database| database.give_back(id, &crawl))
                 .await?;
             return Ok(Some(report));
         }
@@ -195,20 +225,8 @@ impl Crawler {
             duration_ms = report.duration_ms,
             "crawled {}", host.name
         );
-        let elapsed = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::ZERO);
-        let crawl = Crawl {
-            base: host.download_url().cloned(),
-            began: occasion.now,
-            cost: visit.cost,
-            state: visit.state,
-            probes: visit.probes,
-            sampled: visit.sampled,
-            is_complete: visit.is_complete,
-            ..Crawl::new(occasion.now + elapsed, visit.outcome)
-        };
-        let (at, catalog) = (crawl.at, Arc::clone(catalog));
         let recorded = self
-            .with_database(move |database| database.record_crawl(id, &crawl, &catalog))
+            .with_database(move |database| database.record_crawl_by(id, &crawl, &numbering))
             .await?;
         if let Some(recorded) = recorded {
             for notice in Notice::of(&recorded, &host.site, &report.evidence, at) {
@@ -216,6 +234,16 @@ impl Crawler {
             }
         }
         Ok(Some(report))
+    }
+
+    /// Why it is not the fault of a host that its crawl has failed, if it is not.
+    async fn excuse(&self, host: HostId) -> Option<&'static str> {
+        let stop = &self.surroundings.options.stop;
+        match stop.run_until_cancelled(self.doubt.is_our_own(host)).await {
+            None => Some("the crawl was cut off"),
+            Some(true) => Some("others do not answer either"),
+            Some(false) => None,
+        }
     }
 
     /// Keeps a host for us for as long as this is waited for.

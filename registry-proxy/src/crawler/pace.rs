@@ -1,13 +1,20 @@
-//! How fast one mirror is asked, as whoever: its people are to notice the crawler in their logs only.
+//! How fast one mirror is asked, as whoever, and how much it was: its people are to notice the crawler in
+//! their logs only.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oci_mirror::bucket::Bucket;
 use oci_mirror::registry::rate::Rate;
 
-/// Makes those wait who ask one mirror too much.
+use crate::db::Cost;
+
+/// Makes those wait who ask one mirror too much, and counts what all of them together take.
 #[derive(Debug)]
 pub struct Pace {
     requests: Option<Bucket>,
     bytes: Option<Bucket>,
+    asked: AtomicU64,
+    read: AtomicU64,
 }
 
 impl Pace {
@@ -16,6 +23,8 @@ impl Pace {
         Self {
             requests: rate.map(Bucket::new),
             bytes: bytes_per_second.map(Bucket::per_second),
+            asked: AtomicU64::new(0),
+            read: AtomicU64::new(0),
         }
     }
 
@@ -24,12 +33,22 @@ impl Pace {
         if let Some(bucket) = &self.requests {
             bucket.take(1).await;
         }
+        self.asked.fetch_add(1, Relaxed);
     }
 
-    /// Waits until so many more bytes may be read.
+    /// Waits until more may be read after so many bytes.
     pub async fn bytes(&self, count: u64) {
+        self.read.fetch_add(count, Relaxed);
         if let Some(bucket) = &self.bytes {
             bucket.take(count).await;
+        }
+    }
+
+    /// What was taken so far.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            requests: self.asked.load(Relaxed),
+            bytes: self.read.load(Relaxed),
         }
     }
 }
@@ -68,5 +87,7 @@ mod tests {
             pace.bytes(1 << 30).await;
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
+        let (requests, bytes) = (1000, 1000 << 30);
+        assert_eq!(pace.cost(), Cost { requests, bytes });
     }
 }

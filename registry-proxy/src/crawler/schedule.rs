@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use oci_mirror::tree::Catalog;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{self, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -23,13 +24,16 @@ use super::turn;
 use super::visit::{Depth, Occasion, Options, Surroundings};
 use super::wire::{self, Wire};
 use crate::config::Config;
-use crate::db::{Database, Turn};
+use crate::db::{Database, Numbering, Turn};
 use crate::network::{Health, HostId};
 use crate::notify::Notifier;
 use crate::snapshot::Snapshot;
 
 /// How often to look whose turn it is.
 const TICK: Duration = Duration::from_secs(30);
+
+/// How long what was found until the end may take to be recorded.
+const RECORDING: Duration = Duration::from_secs(10);
 
 /// How long to wait at the end for notices to be delivered.
 const DELIVERY: Duration = Duration::from_secs(5);
@@ -52,6 +56,7 @@ pub struct Schedule {
     notifier: Notifier,
     /// Made at the first turn.
     wire: Option<Wire>,
+    numbering: Option<Arc<Numbering>>,
     slots: Arc<Semaphore>,
     tasks: JoinSet<Result<Option<HostReport>, Error>>,
     underway: HashMap<task::Id, HostId>,
@@ -109,6 +114,7 @@ impl Schedule {
             sender,
             notifier: Notifier::default(),
             wire: None,
+            numbering: None,
             tasks: JoinSet::new(),
             underway: HashMap::new(),
             begun: HashMap::new(),
@@ -133,10 +139,21 @@ impl Schedule {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let (notifier, delivery) = Notifier::start(&self.options.notify);
         self.notifier = notifier;
+        self.options.stop = shutdown.clone();
         self.keep_crawling(shutdown).await;
-        // What is under way is cut off; what was recorded is told.
-        self.tasks.shutdown().await;
+        // What is under way ends there; what it has found is recorded, and that is told.
+        if timeout(RECORDING, self.all_finished()).await.is_err() {
+            self.tasks.shutdown().await;
+        }
         delivery.finish(DELIVERY).await;
+    }
+
+    async fn all_finished(&mut self) {
+        while let Some(result) = self.finished().await {
+            if let Err(error) = result {
+                error!(error = &error as &dyn std::error::Error, "cannot crawl");
+            }
+        }
     }
 
     async fn keep_crawling(&mut self, shutdown: CancellationToken) {
@@ -172,7 +189,10 @@ impl Schedule {
         if settings.options.concurrency != self.options.concurrency {
             self.slots = slots(&settings.options);
         }
-        self.options = settings.options;
+        self.options = Options {
+            stop: self.options.stop.clone(),
+            ..settings.options
+        };
         self.wire = Some(settings.wire);
     }
 
@@ -189,9 +209,11 @@ impl Schedule {
             wire.clone(),
             self.options.policy,
         );
+        let numbering = self.numbering(&snapshot.catalog);
         let [incremental, check] = [Depth::Incremental, Depth::Check].map(|depth| {
             Arc::new(Crawler {
                 database: self.database.clone(),
+                numbering: Arc::clone(&numbering),
                 surroundings: Surroundings {
                     tree: snapshot.tree.clone(),
                     catalog: Arc::clone(&snapshot.catalog),
@@ -213,11 +235,13 @@ impl Schedule {
             if !host.is_wanted() || self.underway.values().any(|id| *id == host.id) {
                 continue;
             }
-            if turn::is_due(&turn, self.interval, now) && self.may_begin(host.id) {
+            let pause = turn::pause(self.interval);
+            if turn::is_due(&turn, self.interval, now) && self.may_begin(host.id, pause) {
                 due.push((&incremental, turn));
             } else if host.health == Health::Healthy
                 && suspected.contains(&host.id)
                 && turn::may_be_checked(&turn, now)
+                && self.may_begin(host.id, turn::CHECK)
             {
                 // Of others it would be believed that they are well, by what little is looked at.
                 due.push((&check, turn));
@@ -233,17 +257,27 @@ impl Schedule {
         };
         for (crawler, turn) in due {
             let (id, host) = (turn.host.id, turn.host);
-            let occasion = Occasion {
-                now,
-                suspects: remembered.suspects.take(id),
-                popular: popular.clone(),
-            };
+            let (popular, remembered) = (popular.clone(), Arc::clone(remembered));
             let (crawler, slots) = (Arc::clone(crawler), Arc::clone(&self.slots));
             let task = self.tasks.spawn(async move {
                 let _slot = slots.acquire().await;
-                // It may have waited for a slot.
-                let now = Timestamp::now();
-                crawler.crawl(&host, &Occasion { now, ..occasion }).await
+                if crawler.surroundings.options.stop.is_cancelled() {
+                    return Ok(None);
+                }
+                // It may have waited for a slot, and more may have been said of it meanwhile.
+                let occasion = Occasion {
+                    now: Timestamp::now(),
+                    suspects: remembered.suspects.take(id),
+                    popular,
+                };
+                let result = crawler.crawl(&host, &occasion).await;
+                if !matches!(&result, Ok(Some(report)) if report.failure.is_none()) {
+                    // Nobody has looked.
+                    for suspect in occasion.suspects {
+                        remembered.suspects.note(id, suspect);
+                    }
+                }
+                result
             });
             self.underway.insert(task.id(), id);
             self.begun.insert(id, Instant::now());
@@ -251,10 +285,22 @@ impl Schedule {
         Ok(count)
     }
 
-    /// Whether a host was not begun with a moment ago.
-    fn may_begin(&self, host: HostId) -> bool {
+    /// Whether a host was last begun with so long ago.
+    fn may_begin(&self, host: HostId, pause: Duration) -> bool {
         let begun = self.begun.get(&host);
-        begun.is_none_or(|begun| begun.elapsed() >= turn::pause(self.interval))
+        begun.is_none_or(|begun| begun.elapsed() >= pause)
+    }
+
+    /// The numbers of the blobs of a catalog: those there are, if they are of this one.
+    fn numbering(&mut self, catalog: &Arc<Catalog>) -> Arc<Numbering> {
+        if let Some(numbering) = &self.numbering
+            && numbering.is_of(catalog)
+        {
+            return Arc::clone(numbering);
+        }
+        let numbering = Arc::new(Numbering::new(Arc::clone(catalog)));
+        self.numbering = Some(Arc::clone(&numbering));
+        numbering
     }
 
     /// The way to mirrors.

@@ -10,21 +10,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::chance;
-use crate::db::Turn;
+use crate::db::{HISTORY, Turn};
 use crate::network::standing::FAILURES_TO_DISABLE;
 use crate::network::{Health, HostName};
 
 /// The part of an interval after which a failed crawl is repeated.
 const SOONER: u32 = 12;
 
-/// What may be read in any crawl, however short the time since the last.
-const FLOOR: u64 = 4 << 20;
-
 /// The least time between two crawls of a host, unless the interval is shorter.
 const LEAST: Duration = Duration::from_secs(60);
 
 /// How long a host that was crawled is let alone, whatever clients say of it.
-const CHECK: Duration = Duration::from_secs(5 * 60);
+pub const CHECK: Duration = Duration::from_secs(5 * 60);
 
 /// The least time between two crawls of a host.
 pub fn pause(interval: Duration) -> Duration {
@@ -69,13 +66,26 @@ pub fn may_be_checked(turn: &Turn, now: Timestamp) -> bool {
 }
 
 /// How much of what may be read in a day may be read now.
-pub fn budget(daily: u64, finished: Option<Timestamp>, now: Timestamp) -> u64 {
-    let Some(age) = finished.and_then(|finished| age(finished, now)) else {
-        return daily;
+///
+/// It is what a bucket holds that a day fills, after what the crawls until now have read, whatever these came
+/// to: when they ended and how many bytes that was, the oldest first. If there were more of them than are
+/// remembered, it is taken to have been empty when those begin.
+pub fn budget(daily: u64, crawls: &[(Timestamp, u64)], now: Timestamp) -> u64 {
+    let mut left = if crawls.len() < HISTORY.into() {
+        daily
+    } else {
+        0
     };
-    let share = u128::from(daily) * age.as_millis() / Duration::from_secs(24 * 3600).as_millis();
-    let share = u64::try_from(share).unwrap_or(u64::MAX);
-    share.max(FLOOR).min(daily)
+    let mut since = None;
+    for (ended, bytes) in crawls.iter().copied().chain([(now, 0)]) {
+        let filled = since.and_then(|since| age(since, ended)).map_or(0, |age| {
+            let filled = u128::from(daily) * age.as_millis() / DAY.as_millis();
+            u64::try_from(filled).unwrap_or(u64::MAX)
+        });
+        left = left.saturating_add(filled).min(daily).saturating_sub(bytes);
+        since = Some(ended);
+    }
+    left
 }
 
 /// The interval, give or take a tenth.
@@ -91,6 +101,8 @@ fn varied(interval: Duration, host: &HostName, since: Timestamp) -> Duration {
 fn age(since: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(now.duration_since(since)).ok()
 }
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -181,18 +193,28 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_of_a_crawl_is_its_share_of_the_day() {
-        for (finished, now, megabytes) in [
-            (None, 0, 2400),
-            (Some(0), 3600, 100),
-            (Some(0), 24 * 3600, 2400),
-            (Some(0), 99 * 3600, 2400),
-            (Some(0), 0, 4),
-            (Some(9), 0, 2400),
+    fn the_budget_of_a_crawl_is_what_has_gathered_in_the_day_since_whatever_came_of_those_before() {
+        let mega = |crawls: &[(i64, u64)], hour: i64| {
+            let crawl = |(hour, megabytes): &(i64, u64)| (at(hour * 3600), megabytes << 20);
+            let crawls: Vec<_> = crawls.iter().map(crawl).collect();
+            budget(2400 << 20, &crawls, at(hour * 3600)) >> 20
+        };
+        for (crawls, hour, megabytes) in [
+            (&[][..], 0, 2400),
+            (&[(0, 2400)], 0, 0),
+            (&[(0, 2400)], 1, 100),
+            (&[(0, 2400)], 24, 2400),
+            (&[(0, 2400)], 99, 2400),
+            (&[(0, 2300)], 1, 200),
+            (&[(0, 2400), (1, 100), (2, 100)], 3, 100),
+            (&[(0, 2000), (1, 1000)], 2, 100),
+            (&[(0, 200_000)], 2, 200),
+            // The clock went back.
+            (&[(9, 300)], 0, 2100),
         ] {
-            let bytes = budget(2400 << 20, finished.map(at), at(now));
-            assert_eq!(bytes >> 20, megabytes, "{finished:?} {now}");
+            assert_eq!(mega(crawls, hour), megabytes, "{crawls:?} {hour}");
         }
-        assert_eq!(budget(7, Some(at(0)), at(0)), 7);
+        let many: Vec<(i64, u64)> = (0..200).map(|_| (0, 0)).collect();
+        assert_eq!(mega(&many, 6), 600, "there may have been more");
     }
 }

@@ -12,10 +12,13 @@ use oci_mirror::tree::catalog::BlobId;
 use oci_mirror::tree::{Catalog, Tree};
 use roaring::RoaringBitmap;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::end::End;
 use super::findings::Findings;
 use super::guard::Policy;
 use super::identity::user_agent;
+use super::odds;
 use super::pace::Pace;
 use super::turn;
 use super::walk::Walk;
@@ -60,6 +63,8 @@ pub struct Options {
     pub rsync: PathBuf,
     /// Who is told what becomes of mirrors.
     pub notify: config::Notify,
+    /// When this is cancelled, no more is asked; what was found until then counts.
+    pub stop: CancellationToken,
 }
 
 impl Options {
@@ -83,6 +88,7 @@ impl Options {
             recheck: crawler.recheck,
             rsync: crawler.rsync.clone(),
             notify: config.notify.clone(),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -170,7 +176,7 @@ pub async fn visit(
     let budget = match options.depth {
         Depth::Full => u64::MAX,
         Depth::Incremental | Depth::Check => {
-            turn::budget(options.daily_bytes, known.finished_at, occasion.now)
+            turn::budget(options.daily_bytes, &known.bytes, occasion.now)
         }
     };
     let mut walk = Walk {
@@ -182,20 +188,30 @@ pub async fn visit(
         surroundings,
         policy,
         mirror: surroundings.wire.mirror(policy, Arc::clone(&pace)),
-        deadline: Instant::now() + options.per_host,
+        end: End::new(Instant::now() + options.per_host, options.stop.clone()),
         budget,
         findings: Findings::default(),
     };
     walk.walk().await;
     if options.depth != Depth::Check {
-        walk.probe(pace).await;
+        walk.probe(Arc::clone(&pace)).await;
     }
-    let cost = Cost {
-        requests: walk.mirror.requests,
-        bytes: walk.mirror.bytes,
-    };
     let findings = walk.findings;
-    findings.into_visit(carried, options.depth, cost)
+    findings.into_visit(carried, options.depth, pace.cost())
+}
+
+/// How likely the first day of a host that was never crawled will show damage to one blob in a hundred, if so
+/// many bytes of it may be read in a day.
+pub fn expected(host: &Host, catalog: &Catalog, daily: u64) -> f64 {
+    odds_of_a_day(&carried(host, catalog), catalog, daily)
+}
+
+/// The same by the numbers of the blobs it should carry.
+pub(super) fn odds_of_a_day(carried: &RoaringBitmap, catalog: &Catalog, daily: u64) -> f64 {
+    let sizes = carried
+        .iter()
+        .map(|number| catalog.blob(BlobId(number)).size);
+    odds::detected(odds::expected(sizes, daily))
 }
 
 /// The numbers of the blobs of the repositories a host carries, but for those that are too large for it.

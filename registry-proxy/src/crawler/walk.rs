@@ -6,14 +6,15 @@ use jiff::tz::TimeZone;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
-use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::chance;
 use super::check::{Answer, Mirror};
+use super::end::End;
 use super::findings::Findings;
 use super::guard::Policy;
 use super::listing::{self, Listing};
+use super::odds::SMALL;
 use super::pace::Pace;
 use super::plan::{Plan, Question};
 use super::probe::probe;
@@ -23,9 +24,6 @@ use super::visit::{Depth, Occasion, Surroundings};
 use crate::db::{Known, ProbeName, Verdict};
 use crate::network::base_url::Scheme;
 use crate::network::{BaseUrl, Health, Host};
-
-/// A blob up to this length is read where it was never read: that is one request too, and tells more.
-const SMALL: u64 = 64 << 10;
 
 /// A listing of all that a mirror has is worth it from so many blobs on.
 const MANY: u64 = 200;
@@ -48,7 +46,7 @@ pub(super) struct Walk<'a> {
     pub(super) surroundings: &'a Surroundings,
     pub(super) policy: Policy,
     pub(super) mirror: Mirror,
-    pub(super) deadline: Instant,
+    pub(super) end: End,
     /// How many bytes may still be read.
     pub(super) budget: u64,
     pub(super) findings: Findings,
@@ -104,18 +102,18 @@ impl Walk<'_> {
     /// Whether the copy of the tree may be another one than last time.
     async fn has_moved(&mut self) -> bool {
         let seeing = see(&mut self.mirror, self.base);
-        match timeout_at(self.deadline, seeing).await {
-            Ok(Ok(Seen::There(state))) => {
+        match self.end.before(seeing).await {
+            Some(Ok(Seen::There(state))) => {
                 self.findings.state = Some(state);
                 self.known.state != Some(state.digest)
             }
-            Ok(Ok(Seen::Absent)) => false,
+            Some(Ok(Seen::Absent)) => false,
             // The very first request: nobody is there.
-            Ok(Err(Answer::Unreachable(reason))) => {
+            Some(Err(Answer::Unreachable(reason))) => {
                 self.findings.fail(reason);
                 false
             }
-            Ok(Err(answer)) => {
+            Some(Err(answer)) => {
                 let reason = match answer {
                     Answer::Unknown(reason) | Answer::Damaged(reason) => reason,
                     _ => "no usable state".to_owned(),
@@ -123,8 +121,8 @@ impl Walk<'_> {
                 self.findings.miss(reason);
                 false
             }
-            Err(_) => {
-                self.run_out_of_time();
+            None => {
+                self.come_to_the_end();
                 false
             }
         }
@@ -147,7 +145,8 @@ impl Walk<'_> {
         let url = urls.find(|url| url.scheme() == Scheme::Rsync)?;
         let program = &self.surroundings.options.rsync;
         let catalog = &self.surroundings.catalog;
-        match listing::list(program, url, self.policy, catalog, self.deadline).await {
+        let listing = listing::list(program, url, self.policy, catalog, self.end.deadline());
+        match self.end.before(listing).await? {
             Ok(listing) => Some(listing),
             Err(error) => {
                 debug!(host.name = %self.host.name, error = &error as &dyn std::error::Error, "no listing");
@@ -221,13 +220,13 @@ impl Walk<'_> {
                     self.mirror.look(&url, blob.size, &blob.digest, most).await
                 }
             };
-            match timeout_at(self.deadline, asking).await {
-                Ok(answer) => {
+            match self.end.before(asking).await {
+                Some(answer) => {
                     let read = self.mirror.bytes - before;
                     self.budget = self.budget.saturating_sub(read);
                     self.findings.note((id, blob), url, answer, there);
                 }
-                Err(_) => self.run_out_of_time(),
+                None => self.come_to_the_end(),
             }
         }
     }
@@ -301,7 +300,7 @@ impl Walk<'_> {
             depth: options.depth,
             today: self.occasion.now.to_zoned(TimeZone::UTC).date(),
             seed: self.seed(),
-            deadline: self.deadline,
+            end: &self.end,
         };
         let mut found = sample(&mut self.mirror, &task).await;
         if present.is_empty() && options.depth == Depth::Incremental {
@@ -312,8 +311,8 @@ impl Walk<'_> {
         }
         self.budget = self.budget.saturating_sub(self.mirror.bytes - before);
         self.findings.take(found);
-        if Instant::now() >= self.deadline && !self.findings.is_over() {
-            self.run_out_of_time();
+        if self.end.has_come() && !self.findings.is_over() {
+            self.come_to_the_end();
         }
     }
 
@@ -344,13 +343,17 @@ impl Walk<'_> {
             &ProbeName::ALL,
             (&url, blob.size),
         );
-        match timeout_at(self.deadline, trying).await {
-            Ok(probes) => self.findings.try_besides(probes),
-            Err(_) => self.run_out_of_time(),
+        match self.end.before(trying).await {
+            Some(probes) => self.findings.try_besides(probes),
+            None => self.come_to_the_end(),
         }
     }
 
-    fn run_out_of_time(&mut self) {
-        self.findings.run_out_of(self.surroundings.options.per_host);
+    fn come_to_the_end(&mut self) {
+        self.findings.run_out_of_time(if self.end.is_stopped() {
+            "cut off".to_owned()
+        } else {
+            format!("not done within {:?}", self.surroundings.options.per_host)
+        });
     }
 }

@@ -4,6 +4,7 @@
 //! Redirects are followed by `exchange`, not by the client, so that each hop is judged and paced.
 
 pub(super) mod exchange;
+mod rest;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use super::guard::{Family, Guard, Policy};
 use super::identity::user_agent;
 use super::pace::Pace;
 use exchange::Way;
+use rest::OneAtATime;
 
 /// How long a connection nobody uses is kept: shorter than servers keep theirs.
 const IDLE: Duration = Duration::from_secs(10);
@@ -127,7 +129,7 @@ impl Wire {
             limits: self.shared.limits,
             name: self.shared.name.clone(),
             pace,
-            requests: 0,
+            is_kept: false,
         })
     }
 }
@@ -141,6 +143,7 @@ impl Shared {
             .read_timeout(self.limits.silence)
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(IDLE)
+            .connector_layer(OneAtATime)
             .tls_certs_merge(self.authorities.iter().cloned())
             .referer(false)
             .no_proxy()

@@ -5,10 +5,12 @@ use oci_mirror::digest::Digest;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
+use roaring::RoaringBitmap;
 use rusqlite::{Transaction, TransactionBehavior};
 
 use super::evidence::{self, Evidence};
 use super::held::Told;
+use super::numbers::{Book, Numbering};
 use super::probes::{self, Probe};
 use super::{Database, Error, health, record, repositories};
 use crate::network::{BaseUrl, Health, HostId, HostName};
@@ -34,6 +36,8 @@ pub struct Crawl {
     pub sampled: Sampled,
     /// Whether all was looked at whose turn it was; if not, it is its turn next time.
     pub is_complete: bool,
+    /// The numbers in the catalog of the blobs it should carry; `None`: all.
+    pub carried: Option<RoaringBitmap>,
 }
 
 impl Crawl {
@@ -49,6 +53,7 @@ impl Crawl {
             probes: Vec::new(),
             sampled: Sampled::default(),
             is_complete: true,
+            carried: None,
         }
     }
 }
@@ -58,7 +63,7 @@ impl Crawl {
 pub struct Cost {
     /// Requests made.
     pub requests: u64,
-    /// Bytes of blobs read.
+    /// Bytes read, but for those of header fields.
     pub bytes: u64,
 }
 
@@ -158,6 +163,26 @@ impl Database {
         crawl: &Crawl,
         catalog: &Catalog,
     ) -> Result<Option<Recorded>, Error> {
+        self.record_in(&mut Book::new(catalog), host, crawl, catalog)
+    }
+
+    /// The same by numbers that are kept.
+    pub fn record_crawl_by(
+        &mut self,
+        host: HostId,
+        crawl: &Crawl,
+        numbering: &Numbering,
+    ) -> Result<Option<Recorded>, Error> {
+        numbering.with(|book, catalog| self.record_in(book, host, crawl, catalog))
+    }
+
+    fn record_in(
+        &mut self,
+        book: &mut Book,
+        host: HostId,
+        crawl: &Crawl,
+        catalog: &Catalog,
+    ) -> Result<Option<Recorded>, Error> {
         let path = self.path.clone();
         let failed = |source| Error::Sql {
             doing: "record a crawl in",
@@ -169,7 +194,7 @@ impl Database {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let recorded = enter(&transaction, host, crawl, catalog).map_err(failed)?;
+        let recorded = enter(&transaction, book, host, crawl, catalog).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         Ok(recorded)
     }
@@ -177,6 +202,7 @@ impl Database {
 
 fn enter(
     transaction: &Transaction<'_>,
+    book: &mut Book,
     host: HostId,
     crawl: &Crawl,
     catalog: &Catalog,
@@ -184,6 +210,9 @@ fn enter(
     let Some((name, before)) = health::of(transaction, host)? else {
         return Ok(None);
     };
+    // Whoever crawled it is done.
+    let query = "UPDATE host SET claimed_until = NULL WHERE id = ?1";
+    transaction.execute(query, [host.0])?;
     if !record::is_of_this_server(transaction, host, crawl)? {
         return Ok(None);
     }
@@ -197,13 +226,14 @@ fn enter(
         evidence,
     } = &crawl.outcome
     {
-        let numbers = record::blobs(transaction, verdicts, catalog)?;
+        let numbers = record::blobs(transaction, book, verdicts, catalog)?;
         let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
         let told: Told = by_number.collect();
         let held = record::held(transaction, host, *scope, &told)?;
         record::reading(transaction, host, crawl.at, &told)?;
         evidence::enter(transaction, host, &at, evidence)?;
-        changes = repositories::update(transaction, host, &at, verdicts, catalog)?;
+        let (numbers, news) = (book.numbers(), (&*at, &**verdicts));
+        changes = repositories::update(transaction, host, news, numbers, catalog)?;
         if crawl.is_complete {
             record::turn(transaction, host, &at, crawl.state)?;
         }
@@ -215,13 +245,8 @@ fn enter(
             unknown: told.unknown.len(),
         };
     }
-    health::update(transaction, host, &at, &crawl.outcome, catalog)?;
+    health::update(transaction, book, host, crawl, catalog)?;
     record::history(transaction, host, crawl, &counts)?;
-    // Whoever crawled it is done.
-    transaction.execute(
-        "UPDATE host SET claimed_until = NULL WHERE id = ?1",
-        [host.0],
-    )?;
     let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
     // A name that was spoilt by hand is nobody's.
     Ok(name.parse().ok().map(|name| Recorded {

@@ -6,8 +6,9 @@ use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::crawls::{Outcome, Scope, Verdict};
+use super::crawls::{Crawl, Outcome, Scope, Verdict};
 use super::evidence::{Evidence, cut};
+use super::numbers::{Book, Numbers};
 use super::presence::bitmap;
 use super::{Database, Error};
 use crate::crawler::odds;
@@ -77,18 +78,32 @@ enum Told {
 struct Clean {
     /// Of so many blobs bytes were read and were right.
     samples: u64,
-    /// Whether what was damaged was read whole and is right, or is gone.
-    is_mended: bool,
+    /// What became of what was damaged.
+    damage: Damage,
     /// Whether everything it holds was read since damage was last seen.
     is_all_read: bool,
     /// Whether that is everything it should hold.
     is_whole: bool,
 }
 
+/// What became of the blobs of a host that were damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Damage {
+    /// All of them were read whole and are right, or are gone.
+    #[default]
+    Mended,
+    /// All but those that it is not to carry any more.
+    Evaded,
+    /// Some are damaged still.
+    Open,
+}
+
 /// What follows.
 ///
 /// A failed crawl neither begins nor ends a quarantine. Only bytes end it: of all blobs that were damaged,
-/// and of all others or of so many that a little damage is unlikely.
+/// and of all others or of so many that a little damage is unlikely. Where a damaged blob is not to be carried
+/// any more it cannot be mended, nor does it harm anybody; but whoever says what is carried must not be able
+/// to leave him only a few right blobs and so be done with it. So there nothing counts but the number.
 fn next(before: State, at: &str, told: Told) -> State {
     match told {
         Told::Failed(reason) => State {
@@ -107,7 +122,12 @@ fn next(before: State, at: &str, told: Told) -> State {
         Told::Clean(clean) => {
             let clean_samples = before.clean_samples.saturating_add(clean.samples);
             let is_all_read = clean.is_all_read && (clean.is_whole || clean_samples >= LITTLE);
-            if clean.is_mended && (is_all_read || clean_samples >= PROOF) {
+            let is_proven = match clean.damage {
+                Damage::Mended => is_all_read || clean_samples >= PROOF,
+                Damage::Evaded => clean_samples >= PROOF,
+                Damage::Open => false,
+            };
+            if is_proven {
                 return State::default();
             }
             State {
@@ -123,13 +143,13 @@ fn next(before: State, at: &str, told: Told) -> State {
 /// Writes down what follows from a crawl, whose presence and readings are written down already.
 pub(super) fn update(
     transaction: &Transaction<'_>,
+    book: &mut Book,
     host: HostId,
-    at: &str,
-    outcome: &Outcome,
+    crawl: &Crawl,
     catalog: &Catalog,
 ) -> rusqlite::Result<()> {
-    let before = state(transaction, host)?;
-    let told = match outcome {
+    let (before, at) = (state(transaction, host)?, crawl.at.to_string());
+    let told = match &crawl.outcome {
         Outcome::Failed(reason) => Told::Failed(cut(reason).to_owned()),
         Outcome::Finished { evidence, .. } if !evidence.is_empty() => {
             // What was read until now says nothing of the time from which damage may be.
@@ -139,9 +159,14 @@ pub(super) fn update(
         Outcome::Finished { .. } if before.quarantine.is_none() => Told::Clean(Clean::default()),
         Outcome::Finished {
             scope, verdicts, ..
-        } => Told::Clean(clean(transaction, host, *scope, verdicts, catalog)?),
+        } => {
+            book.bring_up_to_date(transaction, catalog)?;
+            let carried = crawl.carried.as_ref();
+            let told = (*scope, &**verdicts);
+            Told::Clean(clean(transaction, host, told, carried, book.numbers())?)
+        }
     };
-    let after = next(before, at, told);
+    let after = next(before, &at, told);
     transaction.execute(
         "UPDATE host SET failed_crawls = ?2, failure = ?3, quarantine = ?4, quarantined_at = ?5,
                          clean_samples = ?6, crawled_at = ?7 WHERE id = ?1",
@@ -184,9 +209,9 @@ fn damage(piece: &Evidence) -> String {
 fn clean(
     transaction: &Transaction<'_>,
     host: HostId,
-    scope: Scope,
-    verdicts: &[(BlobId, Verdict)],
-    catalog: &Catalog,
+    (scope, verdicts): (Scope, &[(BlobId, Verdict)]),
+    carried: Option<&RoaringBitmap>,
+    numbers: &Numbers,
 ) -> rusqlite::Result<Clean> {
     let query = "SELECT verified, damaged FROM presence WHERE host = ?1";
     let sets = transaction.query_row(query, [host.0], |row| {
@@ -210,16 +235,21 @@ fn clean(
         .iter()
         .filter(is(&[Verdict::Present, Verdict::Unknown]));
     // What has left the tree is nobody's to mend.
-    let numbers = super::presence::numbers(transaction, catalog)?;
     let owed = |set: &RoaringBitmap| -> RoaringBitmap {
         let owed = numbers.among(set);
         owed.map(|id| id.0).collect()
     };
     let samples = samples.count() as u64;
+    let damaged = owed(&damaged);
+    let still = carried.map_or_else(|| damaged.clone(), |carried| &damaged & carried);
     // Where nothing was read nothing was shown: a host that has lost all it had has mended nothing.
     Ok(Clean {
         samples,
-        is_mended: owed(&damaged).is_empty(),
+        damage: match (still.is_empty(), damaged.is_empty()) {
+            (false, _) => Damage::Open,
+            (true, false) => Damage::Evaded,
+            (true, true) => Damage::Mended,
+        },
         is_all_read: open.next().is_none() && owed(&verified).is_subset(&owed(&read)),
         is_whole: scope == Scope::Whole && samples > 0,
     })
@@ -322,21 +352,24 @@ mod tests {
 
     #[test]
     fn a_quarantine_ends_by_proof_and_not_by_looking() {
-        let clean = |samples, is_mended, is_all_read, is_whole| Clean {
+        use Damage::{Evaded, Mended, Open};
+        let clean = |samples, damage, is_all_read, is_whole| Clean {
             samples,
-            is_mended,
+            damage,
             is_all_read,
             is_whole,
         };
         for (before, clean, ended) in [
-            (0, clean(0, true, false, true), false),
-            (0, clean(8, true, true, true), true),
-            (0, clean(8, false, true, true), false),
-            (0, clean(8, true, true, false), false),
-            (12, clean(8, true, true, false), true),
-            (689, clean(0, true, false, false), false),
-            (689, clean(1, true, false, false), true),
-            (5000, clean(1, false, false, true), false),
+            (0, clean(0, Mended, false, true), false),
+            (0, clean(8, Mended, true, true), true),
+            (0, clean(8, Open, true, true), false),
+            (0, clean(8, Mended, true, false), false),
+            (12, clean(8, Mended, true, false), true),
+            (689, clean(0, Mended, false, false), false),
+            (689, clean(1, Mended, false, false), true),
+            (5000, clean(1, Open, false, true), false),
+            (681, clean(8, Evaded, true, true), false),
+            (682, clean(8, Evaded, true, true), true),
         ] {
             let after = next(quarantined(before), "now", Told::Clean(clean));
             assert_eq!(after == State::default(), ended, "{before} {clean:?}");

@@ -74,7 +74,7 @@ impl Held {
     /// What is known after a crawl.
     ///
     /// Damage is forgotten only where all bytes were right or nothing is there any more: looking at a
-    /// blob, reading another piece of it or getting no answer proves nothing.
+    /// blob, reading another piece of it or getting no answer proves nothing, nor does not having to carry it.
     #[must_use]
     pub fn after(&self, scope: Scope, told: &Told) -> Self {
         let all = told.all();
@@ -82,8 +82,8 @@ impl Held {
             Scope::Whole => RoaringBitmap::new(),
             Scope::Part => set - &all,
         };
-        let unproven = &self.damaged & (&told.seen | &told.present | &told.unknown);
-        let damaged = kept(&self.damaged) | &told.damaged | unproven;
+        let disproven = &told.read | &told.missing;
+        let damaged = (&self.damaged - disproven) | &told.damaged;
         let missing = (kept(&self.missing) | &told.missing) - &damaged;
         let verified = (kept(&self.verified) | &told.read | &told.seen) - &damaged - &missing;
         Self {
@@ -126,11 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_whole_crawl_does_not_tell_of_is_gone() {
+    fn what_a_whole_crawl_does_not_tell_of_is_gone_but_for_damage() {
         let told = [(1, Verdict::Confirmed), (6, Verdict::Read)];
         let after = before().after(Scope::Whole, &told.into_iter().collect());
         assert_eq!(after.verified, set(&[1, 6]));
-        assert_eq!((after.missing.len(), after.damaged.len()), (0, 0));
+        assert_eq!((after.missing.len(), after.damaged), (0, set(&[7])));
     }
 
     #[test]

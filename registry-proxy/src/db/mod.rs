@@ -10,6 +10,7 @@ mod health;
 mod held;
 mod hosts;
 mod import;
+mod numbers;
 mod presence;
 mod probes;
 mod record;
@@ -30,8 +31,11 @@ pub use evidence::Evidence;
 pub use held::{Held, Told};
 pub use hosts::{Listed, Unreadable};
 pub use import::{Changed, Imported, Pruning, Tally, Trial};
-pub(crate) use presence::{Numbers, Revision};
+pub use numbers::Numbering;
+pub(crate) use numbers::Numbers;
+pub(crate) use presence::Revision;
 pub use probes::{Probe, ProbeName, ProbeResult, UnknownWord};
+pub use record::HISTORY;
 pub use repositories::RepositoryHealth;
 pub use rounds::{Known, Turn};
 pub use sites::Mirrors;
@@ -129,7 +133,7 @@ impl Database {
         };
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed("open"))?;
         connection.busy_timeout(BUSY).map_err(failed("set up"))?;
-        recognise(&connection, path)?;
+        let version = recognise(&connection, path)?;
         connection
             .pragma_update(None, "journal_mode", "WAL")
             .map_err(failed("set up"))?;
@@ -139,7 +143,10 @@ impl Database {
         connection
             .pragma_update(None, "foreign_keys", true)
             .map_err(failed("set up"))?;
-        migrate(&mut connection).map_err(failed("bring up to date"))?;
+        // Whoever opens one of today is not to wait for those who write.
+        if version < schema::MIGRATIONS.len() {
+            migrate(&mut connection).map_err(failed("bring up to date"))?;
+        }
         Self::with_connection(connection, path)
     }
 
@@ -532,6 +539,19 @@ mod tests {
                     .spawn(|| assert_eq!(Database::open(&path).unwrap().hosts().unwrap().len(), 2));
             }
         });
+    }
+
+    #[test]
+    fn a_database_of_today_is_opened_while_another_is_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let mut one = Database::open(&path).unwrap();
+        let immediate = TransactionBehavior::Immediate;
+        let writing = one.connection.transaction_with_behavior(immediate).unwrap();
+        let began = std::time::Instant::now();
+        assert!(Database::open(&path).unwrap().hosts().unwrap().is_empty());
+        assert!(began.elapsed() < BUSY, "{:?}", began.elapsed());
+        writing.commit().unwrap();
     }
 
     #[test]

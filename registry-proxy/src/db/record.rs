@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use oci_mirror::digest::Digest;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
@@ -12,6 +11,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::crawls::{Crawl, Outcome, Scope, TreeState, Verdict};
 use super::held::{Held, Told};
+use super::numbers::Book;
 use super::presence::{bitmap, bytes};
 use crate::network::{BaseUrl, HostId};
 
@@ -146,7 +146,7 @@ fn count(number: u64) -> i64 {
 }
 
 /// How many crawls of a host are remembered.
-const HISTORY: u32 = 200;
+pub const HISTORY: u16 = 200;
 
 /// Moves what was read now to the day of the crawl. What is gone or wrong was not read: if it comes
 /// back, it is another file.
@@ -190,54 +190,20 @@ pub(super) fn reading(
 /// The database's numbers of the blobs of the verdicts, entering those it has not met.
 pub(super) fn blobs(
     transaction: &Transaction<'_>,
+    book: &mut Book,
     verdicts: &[(BlobId, Verdict)],
     catalog: &Catalog,
 ) -> rusqlite::Result<Vec<u32>> {
-    // Reading all numbers is faster than asking for each blob, unless few are wanted.
-    let all = if verdicts.len() * 8 < catalog.blobs().len() {
-        None
-    } else {
-        Some(all_numbers(transaction, catalog)?)
-    };
-    let mut find = transaction.prepare_cached("SELECT id FROM blob WHERE digest = ?1")?;
+    book.bring_up_to_date(transaction, catalog)?;
     let mut enter =
         transaction.prepare_cached("INSERT INTO blob (digest, size) VALUES (?1, ?2)")?;
-    let mut numbers = Vec::with_capacity(verdicts.len());
-    for (id, _) in verdicts {
+    let is_new = |(id, _): &&(BlobId, Verdict)| book.of(*id).is_none();
+    for (id, _) in verdicts.iter().filter(is_new) {
         let blob = catalog.blob(*id);
-        let met = match &all {
-            Some(all) => all[id.index()],
-            None => {
-                let digest = blob.digest.to_string();
-                find.query_row([digest], |row| row.get(0)).optional()?
-            }
-        };
-        let number = match met {
-            Some(number) => number,
-            None => {
-                enter.execute(params![blob.digest.to_string(), count(blob.size)])?;
-                u32::try_from(transaction.last_insert_rowid()).unwrap_or(u32::MAX)
-            }
-        };
-        numbers.push(number);
+        enter.execute(params![blob.digest.to_string(), count(blob.size)])?;
     }
-    Ok(numbers)
-}
-
-/// For each blob of the catalog, the database's number, if it has met it.
-fn all_numbers(
-    transaction: &Transaction<'_>,
-    catalog: &Catalog,
-) -> rusqlite::Result<Vec<Option<u32>>> {
-    let mut numbers = vec![None; catalog.blobs().len()];
-    let mut statement = transaction.prepare_cached("SELECT id, digest FROM blob")?;
-    let mut rows = statement.query(())?;
-    while let Some(row) = rows.next()? {
-        let digest = row.get_ref(1)?.as_str().ok();
-        let digest = digest.and_then(|text| text.parse::<Digest>().ok());
-        if let Some(id) = digest.and_then(|digest| catalog.id(&digest)) {
-            numbers[id.index()] = row.get(0)?;
-        }
-    }
-    Ok(numbers)
+    book.bring_up_to_date(transaction, catalog)?;
+    // There is none without a number now.
+    let numbers = verdicts.iter().map(|(id, _)| book.of(*id));
+    Ok(numbers.map(|number| number.unwrap_or(u32::MAX)).collect())
 }

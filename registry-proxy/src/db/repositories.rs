@@ -13,7 +13,8 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::Serialize;
 
 use super::crawls::{Change, Verdict};
-use super::presence::{bitmap, numbers};
+use super::numbers::Numbers;
+use super::presence::bitmap;
 use super::{Database, Error};
 use crate::network::standing::FAILURES_TO_DISABLE;
 use crate::network::{HostId, RepoGlob};
@@ -94,8 +95,8 @@ impl Found {
 pub(super) fn update(
     transaction: &Transaction<'_>,
     host: HostId,
-    at: &str,
-    verdicts: &[(BlobId, Verdict)],
+    (at, verdicts): (&str, &[(BlobId, Verdict)]),
+    numbers: &Numbers,
     catalog: &Catalog,
 ) -> rusqlite::Result<Vec<(RepoName, Change)>> {
     let mut rows = rows(transaction, host)?;
@@ -119,7 +120,7 @@ pub(super) fn update(
             .map(|id| id.0)
             .collect()
     };
-    let sets = Sets::read(transaction, host, verdicts, catalog)?;
+    let sets = Sets::read(transaction, host, verdicts, numbers)?;
     let mut changes = Vec::new();
     for (name, repository) in carried() {
         let own = own(repository);
@@ -177,7 +178,7 @@ impl Sets {
         transaction: &Transaction<'_>,
         host: HostId,
         verdicts: &[(BlobId, Verdict)],
-        catalog: &Catalog,
+        numbers: &Numbers,
     ) -> rusqlite::Result<Self> {
         let query = "SELECT verified, missing FROM presence WHERE host = ?1";
         let known = transaction.query_row(query, [host.0], |row| {
@@ -185,7 +186,6 @@ impl Sets {
             Ok((set(0)?, set(1)?))
         });
         let (verified, missing) = known.optional()?.unwrap_or_default();
-        let numbers = numbers(transaction, catalog)?;
         let among = |set| numbers.among(set).map(|id| id.0).collect();
         let select = |wanted: &dyn Fn(Verdict) -> bool| {
             let chosen = verdicts.iter().filter(|(_, verdict)| wanted(*verdict));

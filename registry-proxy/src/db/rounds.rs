@@ -9,8 +9,9 @@ use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::held::Held;
+use super::numbers::{Book, Numbering};
 use super::presence::bitmap;
-use super::{Database, Error};
+use super::{Crawl, Database, Error, health, record};
 use crate::network::{Host, HostId};
 
 /// What is known of a host. Bitmaps are over the numbers of one catalog, and of no other.
@@ -29,6 +30,8 @@ pub struct Known {
     pub finished_at: Option<Timestamp>,
     /// The digest of the mirror's own `state.json`, when it was last seen.
     pub state: Option<Digest>,
+    /// When the crawls that are remembered ended, and how many bytes each has read; the oldest first.
+    pub bytes: Vec<(Timestamp, u64)>,
 }
 
 impl Known {
@@ -124,10 +127,32 @@ impl Database {
             .map_err(|source| self.failed("claim a mirror in", source))
     }
 
+    /// Gives a host back after a crawl that says nothing of it. What it took is remembered.
+    pub fn give_back(&mut self, host: HostId, crawl: &Crawl) -> Result<(), Error> {
+        self.write("record a crawl in", |transaction| {
+            if health::of(transaction, host)?.is_some() {
+                record::history(transaction, host, crawl, &record::Counts::default())?;
+            }
+            let query = "UPDATE host SET claimed_until = NULL WHERE id = ?1";
+            transaction.execute(query, [host.0])?;
+            Ok(())
+        })
+    }
+
     /// What is known of a host, by the numbers of a catalog.
     pub fn known(&self, host: HostId, catalog: &Catalog) -> Result<Known, Error> {
-        let numbers = self.numbers(catalog)?;
-        let read = || {
+        self.known_in(&mut Book::new(catalog), host, catalog)
+    }
+
+    /// The same by numbers that are kept.
+    pub fn known_by(&self, host: HostId, numbering: &Numbering) -> Result<Known, Error> {
+        numbering.with(|book, catalog| self.known_in(book, host, catalog))
+    }
+
+    fn known_in(&self, book: &mut Book, host: HostId, catalog: &Catalog) -> Result<Known, Error> {
+        let mut read = || {
+            book.bring_up_to_date(&self.connection, catalog)?;
+            let numbers = book.numbers();
             let mut known = Known {
                 read: vec![None; catalog.blobs().len()],
                 ..Known::default()
@@ -165,9 +190,25 @@ impl Database {
             let (finished_at, state) = found.optional()?.unwrap_or_default();
             known.finished_at = finished_at.and_then(|at| at.parse().ok());
             known.state = state.and_then(|digest| digest.parse().ok());
+            known.bytes = self.bytes(host)?;
             Ok(known)
         };
         read().map_err(|source| self.failed("read crawls from", source))
+    }
+
+    /// How many bytes the crawls of a host that are remembered have read.
+    fn bytes(&self, host: HostId) -> rusqlite::Result<Vec<(Timestamp, u64)>> {
+        let query = "SELECT ended_at, bytes FROM crawl WHERE host = ?1 ORDER BY id";
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut rows = statement.query([host.0])?;
+        let mut crawls = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (ended, bytes): (String, i64) = (row.get(0)?, row.get(1)?);
+            if let Ok(ended) = ended.parse() {
+                crawls.push((ended, bytes.unsigned_abs()));
+            }
+        }
+        Ok(crawls)
     }
 }
 

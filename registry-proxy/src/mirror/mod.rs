@@ -157,7 +157,7 @@ pub async fn run(arguments: Arguments, config: &Config) -> anyhow::Result<ExitCo
             changed(&database, &name, Some(&fields), json, text)?
         }
         Command::List => show::list(&database, json)?,
-        Command::Show { name } => show::one(&database, &name, json)?,
+        Command::Show { name } => show::one(&database, &name, config, json)?,
         Command::Enable {
             name,
             whose,

@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use oci_mirror::size::ByteSize;
+use oci_mirror::tree::{Catalog, Tree};
 use serde_json::{Value, json};
 
 use super::output::{self, shown, table};
+use crate::config::Config;
+use crate::crawler::visit;
 use crate::db::{Database, Listed, Unreadable};
-use crate::network::HostName;
+use crate::network::{Host, HostName};
 
 /// All mirrors, and those whose row cannot be read.
 pub(super) fn list(database: &Database, as_json: bool) -> Result<String> {
@@ -68,8 +71,19 @@ fn malformed(row: &Unreadable) -> String {
 }
 
 /// One mirror, with what is held against it.
-pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result<String> {
+///
+/// Of one that was never crawled it says what may be expected of its first day, if there is a tree.
+pub(super) fn one(
+    database: &Database,
+    name: &HostName,
+    config: &Config,
+    as_json: bool,
+) -> Result<String> {
     let listed = database.host(name)?;
+    let expected = match listed.crawled_at {
+        Some(_) => None,
+        None => expected(&listed.host, config),
+    };
     let evidence = database.evidence(name)?;
     let host = listed.host.id;
     if as_json {
@@ -84,6 +98,7 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
             .map(|(at, probe)| json!({"at": at, "what": probe}))
             .collect();
         mirror["odds-of-a-day"] = json!(database.odds_of_a_day(host)?);
+        mirror["expected-odds-of-a-day"] = json!(expected);
         return Ok(output::json(&mirror)?);
     }
     let host = &listed.host;
@@ -134,6 +149,13 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
             odds * 100.0
         );
     }
+    if let Some(odds) = expected {
+        let _ = writeln!(
+            text,
+            "damage to one blob in a hundred will be found in its first day with a chance of {:.1} %",
+            odds * 100.0
+        );
+    }
     for (at, probe) in database.probes(host.id)? {
         let _ = writeln!(
             text,
@@ -156,6 +178,17 @@ pub(super) fn one(database: &Database, name: &HostName, as_json: bool) -> Result
         );
     }
     Ok(text)
+}
+
+/// How likely damage is found in the first day of a mirror; none without a tree.
+fn expected(host: &Host, config: &Config) -> Option<f64> {
+    let tree = Tree::open(&config.tree).ok()?;
+    let catalog = Catalog::load(&tree, None).ok()?;
+    Some(visit::expected(
+        host,
+        &catalog,
+        config.crawler.daily_bytes.0,
+    ))
 }
 
 fn words(items: &[impl ToString], none: &str) -> String {

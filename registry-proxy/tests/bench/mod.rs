@@ -28,7 +28,15 @@ use crate::hostile_mirror::HostileMirror;
 /// How many blobs the tree of a new bench has: two images of a manifest, a config and two layers each.
 pub(crate) const BLOBS: u64 = 8;
 
-pub(crate) const LIMITS: Limits = Limits {
+/// Nothing is silent: whoever is late has been given no time by this machine.
+pub(crate) const PATIENT: Limits = Limits {
+    connect: Duration::from_secs(60),
+    silence: Duration::from_secs(60),
+    grace: Duration::from_secs(60),
+};
+
+/// Something is silent, and that is to be found.
+pub(crate) const IMPATIENT: Limits = Limits {
     connect: Duration::from_secs(2),
     silence: Duration::from_millis(1500),
     grace: Duration::from_secs(3),
@@ -134,6 +142,12 @@ impl Bench {
         catalog.blob(catalog.id(digest).unwrap()).size
     }
 
+    /// The length of the state of the tree.
+    pub(crate) fn state(&self) -> u64 {
+        let state = std::fs::metadata(self.tree().join("state.json"));
+        state.unwrap().len()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.catalog().blobs().iter().map(|blob| blob.size).sum()
     }
@@ -196,9 +210,18 @@ impl Bench {
     }
 
     pub(crate) async fn schedule(&self, interval: Duration) -> Schedule {
+        self.schedule_of(interval, self.snapshot().await)
+    }
+
+    /// One of what a front end shares with it.
+    pub(crate) fn schedule_of(
+        &self,
+        interval: Duration,
+        snapshot: Arc<ArcSwapOption<Snapshot>>,
+    ) -> Schedule {
         let mut config = self.config();
         config.crawler.interval = interval;
-        Schedule::new(&config, self.snapshot().await)
+        Schedule::new(&config, snapshot)
     }
 
     pub(crate) async fn snapshot(&self) -> Arc<ArcSwapOption<Snapshot>> {
@@ -231,7 +254,7 @@ pub(crate) fn options(depth: Depth) -> Options {
     Options {
         policy: Policy::Any,
         depth,
-        wire: waiting(LIMITS),
+        wire: waiting(PATIENT),
         recheck: ALWAYS,
         ..Options::default()
     }

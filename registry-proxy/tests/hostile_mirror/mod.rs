@@ -159,6 +159,11 @@ impl HostileMirror {
         asked
     }
 
+    /// How many requests came since they were last taken.
+    pub(crate) fn requests(&self) -> usize {
+        self.state().asked.len()
+    }
+
     /// Waits for the first connection.
     pub(crate) async fn is_asked(&self) {
         while self.connections() == 0 {

@@ -1,5 +1,8 @@
 //! One crawl after the other: what is asked again and when, and what is not forgotten meanwhile.
 
+mod spending;
+mod stopping;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +11,13 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::{Catalog, Tree};
-use registry_proxy::crawler::check::Limits;
 use registry_proxy::crawler::once::{HostReport, crawl_at};
 use registry_proxy::crawler::visit::{Surroundings, visit};
 use registry_proxy::crawler::wire::Wire;
 use registry_proxy::crawler::{Depth, Occasion, Options};
 use registry_proxy::db::{Outcome, Scope, Verdict};
 
-use crate::bench::{BLOBS, Bench, LIMITS, large_layer, name, only, options, path, waiting};
+use crate::bench::{BLOBS, Bench, large_layer, name, only, options, path};
 use crate::hostile_mirror::{Fault, HostileMirror};
 
 const RECHECK: Duration = Duration::from_secs(48 * 3600);
@@ -174,13 +176,7 @@ async fn what_was_not_reached_in_time_stays_as_it_was_and_has_its_turn_next_time
     let before = finished();
     mirror.fail(path(&bench.nth(3)), Fault::Silent);
     mirror.take_asked();
-    let limits = Limits {
-        silence: Duration::from_secs(60),
-        grace: Duration::from_secs(60),
-        ..LIMITS
-    };
     let options = Options {
-        wire: waiting(limits),
         per_host: Duration::from_secs(2),
         ..options(Depth::Incremental)
     };

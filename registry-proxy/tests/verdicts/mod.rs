@@ -13,14 +13,16 @@ use oci_mirror::tree::catalog::BlobId;
 use oci_mirror::tree::{Catalog, Tree};
 use registry_proxy::crawler::Depth;
 use registry_proxy::crawler::check::Mirror;
+use registry_proxy::crawler::end::End;
 use registry_proxy::crawler::guard::Policy;
 use registry_proxy::crawler::pace::Pace;
 use registry_proxy::crawler::sample::{Found, Task, sample};
 use registry_proxy::crawler::wire::Wire;
 use registry_proxy::db::{Known, Verdict};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::bench::{Bench, LIMITS, name, noise, waiting};
+use crate::bench::{Bench, IMPATIENT, name, noise, waiting};
 
 /// A layer with this many bytes has four pieces.
 const BIG: usize = (3 << 20) + 5;
@@ -35,7 +37,7 @@ fn with_pieces() -> (Bench, Digest) {
 }
 
 fn wire() -> Wire {
-    Wire::new(&waiting(LIMITS)).unwrap()
+    Wire::new(&waiting(IMPATIENT)).unwrap()
 }
 
 fn pace() -> Arc<Pace> {
@@ -108,7 +110,10 @@ impl<'a> Scene<'a> {
             depth: self.depth,
             today: Date::constant(2026, 11, 21),
             seed: self.seed,
-            deadline: Instant::now() + Duration::from_secs(60),
+            end: &End::new(
+                Instant::now() + Duration::from_secs(60),
+                CancellationToken::new(),
+            ),
         };
         sample(mirror, &task).await
     }

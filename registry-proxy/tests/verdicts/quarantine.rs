@@ -5,9 +5,9 @@ use oci_mirror::tree::catalog::BlobId;
 use registry_proxy::crawler::Depth;
 use registry_proxy::crawler::identity::Identity;
 use registry_proxy::db::{Crawl, Outcome, Scope, Verdict};
-use registry_proxy::network::Health;
+use registry_proxy::network::{Health, NewHost};
 
-use crate::bench::{BLOBS, Bench, large_layer, name, path};
+use crate::bench::{BLOBS, Bench, large_layer, name, only, path};
 use crate::hostile_mirror::Fault;
 
 /// Writes down a crawl that told the same of every blob, but of one.
@@ -147,5 +147,48 @@ async fn an_operators_word_ends_it_and_new_damage_begins_it_again() {
     assert!(bench.database().clear_quarantine(&name("m")).unwrap());
     assert_eq!(bench.standing("m"), Ok(()));
     bench.crawl(Depth::Full).await;
+    assert!(is_quarantined(&bench));
+}
+
+#[tokio::test]
+async fn damage_that_is_not_carried_any_more_is_not_washed_off_by_the_little_that_is() {
+    let bench = Bench::new();
+    let layers: Vec<String> = (0..100).map(|number| format!("layer {number}")).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(String::as_bytes).collect();
+    bench.publish("little", &layers);
+    let mirror = bench.mirror("m").await;
+    let layer = large_layer();
+    mirror.fail(path(&layer), Fault::FlippedByte);
+    bench.crawl(Depth::Full).await;
+    assert!(is_quarantined(&bench));
+    let carry = |repositories| {
+        let change = |host| {
+            Ok(NewHost {
+                repositories,
+                ..host
+            })
+        };
+        bench.database().change_host(&name("m"), change).unwrap();
+    };
+    carry(vec!["little".parse().unwrap()]);
+    let little = bench.blobs_of("little");
+    assert!(!little.contains(&layer));
+    // All of it is right, time and again, and read whole.
+    for crawl in 0..690 / little.len() {
+        let depth = [Depth::Incremental, Depth::Full][crawl % 2];
+        let report = bench.crawl(depth).await;
+        assert_eq!(only(&report).verified, little.len() as u64, "{report:?}");
+        assert!(is_quarantined(&bench), "{crawl}");
+    }
+    bench.crawl(Depth::Incremental).await;
+    assert!(!is_quarantined(&bench), "so much of it was right");
+    assert_eq!(bench.offered("m").await, little);
+    assert_eq!(bench.database().evidence(&name("m")).unwrap().len(), 1);
+
+    // What was damaged is remembered, and read before all else.
+    carry(Vec::new());
+    mirror.take_asked();
+    bench.crawl(Depth::Incremental).await;
+    assert_eq!(mirror.take_asked()[0].path, path(&layer));
     assert!(is_quarantined(&bench));
 }

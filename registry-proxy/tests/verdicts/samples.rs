@@ -181,7 +181,7 @@ async fn five_redirects_are_followed_and_six_are_not() {
         let mut mirror = mirror();
         let found = Scene::of(&bench, &layer).sample_with(&mut mirror).await;
         assert_eq!(verdict(&found), expected, "{found:?}");
-        assert_eq!(mirror.requests, 6, "each is a request");
+        assert_eq!(mirror.cost().requests, 6, "each is a request");
         if expected == Verdict::Unknown {
             assert_eq!(found.failure.as_deref(), Some("too many redirects"));
         }

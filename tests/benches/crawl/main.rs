@@ -31,6 +31,9 @@ use registry_proxy::network::NewHost;
 /// What one crawl may need at most, in bytes.
 const MEMORY: u64 = 200 << 20;
 
+/// With fewer blobs than this a mirror's samples are more than one in a hundred.
+const FEW: usize = 2000;
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, command, root, hosts] = &arguments[..]
@@ -86,6 +89,11 @@ fn main() -> anyhow::Result<()> {
         "the next, an hour later",
         now + SignedDuration::from_hours(1),
     )?;
+    if blobs < FEW {
+        println!(
+            "(20 blobs of a mirror are read again, however few it has: here that is most of the next)"
+        );
+    }
     println!(
         "the next takes {:.2} % of the requests, {:.2} % of the bytes, {:.2} % of the time",
         percent(second.requests, first.requests),

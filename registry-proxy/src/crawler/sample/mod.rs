@@ -12,10 +12,10 @@ use oci_mirror::digest::Digest;
 use oci_mirror::tree::catalog::{Blob, BlobId};
 use oci_mirror::tree::pieces::Pieces;
 use oci_mirror::tree::{Catalog, Tree, TreePath};
-use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::check::{Answer, Mirror, NO_RANGES};
+use super::end::End;
 use super::identity::Identity;
 use super::odds;
 use super::visit::Depth;
@@ -55,7 +55,7 @@ pub struct Task<'a> {
     /// What chance is made of.
     pub seed: u64,
     /// When to stop.
-    pub deadline: Instant,
+    pub end: &'a End,
 }
 
 /// What was found.
@@ -106,7 +106,7 @@ pub async fn sample(mirror: &mut Mirror, task: &Task<'_>) -> Found {
         }
         let url = base.join(&TreePath::Blob(blob.digest));
         let read = read(mirror, &url, blob, &reading, pieces.as_ref());
-        let Ok(answer) = timeout_at(task.deadline, read).await else {
+        let Some(answer) = task.end.before(read).await else {
             break;
         };
         if sampling
@@ -225,7 +225,7 @@ impl Sampling {
         let is_part = reading.part != Part::Whole;
         let verdict = match answer {
             Answer::Right => {
-                let fraction = fraction(reading.part.bytes(blob.size), blob.size);
+                let fraction = odds::fraction(reading.part.bytes(blob.size), blob.size);
                 self.found.sampled.undetected += odds::undetected(fraction, odds::SHARE);
                 self.parts += u32::from(is_part);
                 if is_part {
@@ -299,17 +299,6 @@ fn expected(digest: &Digest, size: u64, part: Part) -> String {
             )
         }
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "odds need no more than a few digits"
-)]
-fn fraction(read: u64, size: u64) -> f64 {
-    if size == 0 {
-        return 1.0;
-    }
-    read as f64 / size as f64
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION, RANGE};
-use http::{Method, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONNECTION, HeaderMap, HeaderValue, LOCATION, RANGE};
+use http::{Method, StatusCode, Version};
 use oci_mirror::error_chain::chain;
 use oci_mirror::excerpt::Excerpt;
 use tokio::time::{Instant, timeout_at};
@@ -19,16 +19,13 @@ use super::super::check::{Answer, Limits};
 use super::super::guard::Policy;
 use super::super::identity::Identity;
 use super::super::pace::Pace;
+use super::rest;
 
 /// Most redirects followed at a mirror; clients stop at ten.
 const MAX_REDIRECTS: usize = 5;
 
 /// The slowest transfer still waited for, in bytes a second.
 const MIN_SPEED: u64 = 64 << 10;
-
-/// How long a connection rests between two requests. It is back in the pool only a moment after the last
-/// byte was read, and whoever asks within that moment opens another one.
-const REST: Duration = Duration::from_millis(1);
 
 /// What is asked, and as whom.
 #[derive(Debug)]
@@ -72,8 +69,8 @@ pub(in crate::crawler) struct Way {
     /// Who we are.
     pub(in crate::crawler) name: HeaderValue,
     pub(in crate::crawler) pace: Arc<Pace>,
-    /// Requests made so far.
-    pub(in crate::crawler) requests: u64,
+    /// Whether the last answer left a connection to go on with.
+    pub(in crate::crawler) is_kept: bool,
 }
 
 /// Why there is no answer.
@@ -118,13 +115,10 @@ impl Way {
         loop {
             let waiting = Instant::now();
             self.pace.request().await;
-            if self.requests > 0 {
-                tokio::time::sleep(REST).await;
-            }
             end += waiting.elapsed();
-            self.requests += 1;
             let request = self.client.request(question.method.clone(), url.clone());
-            let sending = request.headers(fields.clone()).send();
+            let is_kept = std::mem::take(&mut self.is_kept);
+            let sending = rest::over(is_kept, request.headers(fields.clone()).send());
             let response = match timeout_at(end, sending).await {
                 Ok(Ok(response)) => response,
                 // Where a redirect leads to may be unreachable; that says nothing about the mirror itself.
@@ -134,6 +128,7 @@ impl Way {
                 Ok(Err(error)) => return Err(Failure::Unusable(chain(&error))),
                 Err(_) => return Err(Failure::Unusable(format!("no answer within {limit:?}"))),
             };
+            self.is_kept = is_kept_open(response.version(), response.headers());
             let Some(next) = target(response.status(), response.headers(), &url) else {
                 return Ok(Exchange {
                     response,
@@ -181,6 +176,17 @@ impl Exchange {
         }
         Ok(chunk)
     }
+}
+
+/// Whether a connection may go on after such an answer.
+fn is_kept_open(version: Version, headers: &HeaderMap) -> bool {
+    let mut options = headers.get_all(CONNECTION).iter();
+    let closes = options.any(|options| {
+        let options = String::from_utf8_lossy(options.as_bytes());
+        let mut options = options.split(',').map(str::trim);
+        options.any(|option| option.eq_ignore_ascii_case("close"))
+    });
+    version >= Version::HTTP_11 && !closes
 }
 
 /// Where an answer leads to instead of being one.
@@ -305,6 +311,26 @@ mod tests {
                     "{previous:?} {next}: {found:?}"
                 ),
             }
+        }
+    }
+
+    #[test]
+    fn a_connection_goes_on_unless_the_answer_says_otherwise() {
+        for (version, options, kept) in [
+            (Version::HTTP_11, &[][..], true),
+            (Version::HTTP_2, &[], true),
+            (Version::HTTP_10, &[], false),
+            (Version::HTTP_11, &["keep-alive"], true),
+            (Version::HTTP_11, &["keep-alive", "upgrade, Close"], false),
+        ] {
+            let fields = options
+                .iter()
+                .map(|text| (CONNECTION, HeaderValue::from_static(text)));
+            assert_eq!(
+                is_kept_open(version, &fields.collect()),
+                kept,
+                "{options:?}"
+            );
         }
     }
 
