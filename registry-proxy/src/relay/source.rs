@@ -47,8 +47,6 @@ impl Default for Limits {
 /// The slowest transfer that is waited for, in bytes a second.
 const MIN_SPEED: u64 = 64 << 10;
 
-const MAX_REDIRECTS: usize = 5;
-
 /// The way to all mirrors.
 #[derive(Debug)]
 pub(super) struct Mirrors {
@@ -144,14 +142,8 @@ impl Mirrors {
     async fn client(&self) -> Result<reqwest::Client, Error> {
         let policy = self.policy;
         let follow = redirect::Policy::custom(move |attempt| {
-            let from_https = attempt
-                .previous()
-                .last()
-                .is_some_and(|url| url.scheme() == "https");
-            let downgraded = from_https && attempt.url().scheme() != "https";
-            let too_many = attempt.previous().len() > MAX_REDIRECTS;
-            if too_many || downgraded || !policy.permits_url(attempt.url()) {
-                attempt.error("a redirect that is not followed")
+            if let Some(reason) = policy.refusal(attempt.previous(), attempt.url()) {
+                attempt.error(reason)
             } else {
                 attempt.follow()
             }
