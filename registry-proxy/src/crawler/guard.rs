@@ -12,6 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use crate::config::Crawler;
+use crate::network::Host as Mirror;
 use crate::network::address::is_public;
 
 /// Most redirects followed at a mirror; clients stop at ten.
@@ -37,6 +38,11 @@ impl From<&Crawler> for Policy {
 }
 
 impl Policy {
+    /// What holds for one mirror: a private one is where its network is.
+    pub fn towards(self, mirror: &Mirror) -> Self {
+        if mirror.is_private() { Self::Any } else { self }
+    }
+
     /// Whether an address may be connected to.
     pub fn permits(self, address: IpAddr) -> bool {
         self == Self::Any || is_public(address)

@@ -164,7 +164,9 @@ impl Watcher {
     }
 
     /// Takes over other settings, and swaps in the current snapshot with them.
-    fn apply(&mut self, settings: Settings) {
+    fn apply(&mut self, mut settings: Settings) {
+        let relay = &settings.policy.relay;
+        settings.policy.relay = Arc::new(relay.going_on_from(&self.settings.policy.relay));
         if let Some(current) = self.snapshot.load_full() {
             let Settings {
                 geo,

@@ -230,9 +230,14 @@ fn relay(
         },
     };
     let path = TreePath::Blob(blob.digest);
-    let source = |host: &HostPosition| {
-        let base = &snapshot.network.source(*host).base;
-        (snapshot.network.host(*host).id, format!("{base}{path}"))
+    let source = |position: &HostPosition| {
+        let host = snapshot.network.host(*position);
+        let base = &snapshot.network.source(*position).base;
+        relay::Source {
+            host: host.id,
+            url: format!("{base}{path}"),
+            policy: snapshot.policy.relay.policy.towards(host),
+        }
     };
     let order = relay::Order {
         digest: blob.digest,
