@@ -11,6 +11,7 @@ use support::peer::podman::Podman;
 use support::peer::skopeo;
 
 use super::{Fault, Goes, IMAGE, Site};
+use crate::network::wait;
 
 /// podman calls itself by the library it is made of.
 const THROUGH_MIRRORS: &str =
@@ -122,6 +123,35 @@ fn what_the_tree_has_lost_or_cannot_check_is_taken_where_it_is() {
     std::fs::remove_dir_all(tree.join("pieces")).unwrap();
     whole(&site);
     assert_eq!(site.metric(FROM_MIRRORS), 0);
+}
+
+#[test]
+fn a_mirror_that_fails_the_front_end_is_asked_last_even_if_clients_are_not_remembered() {
+    let mut site = Site::start(&format!(
+        "[redirect]\nretry-window = \"0s\"\n{THROUGH_MIRRORS}"
+    ));
+    site.fail(Fault::Unavailable);
+    for _ in 0..3 {
+        let (answer, goes) = site.ask(&[PODMAN]);
+        assert_eq!((goes, answer.status.as_u16()), (Goes::Here, 200));
+        assert_eq!(site.metric("registry_proxy_suspects_total "), 1);
+    }
+    assert_eq!(site.metric(FROM_TREE), 0);
+    assert_eq!(site.goes(&[]), Goes::Failing, "that is for us to remember");
+}
+
+#[test]
+fn a_reload_forgets_nothing_of_what_went_through() {
+    let site = Site::start(THROUGH_MIRRORS);
+    let config = site.directory.path().join("config.toml");
+    assert_eq!(site.goes(&[PODMAN]), Goes::Here);
+    let streamed = site.metric(FROM_MIRRORS);
+    assert!(streamed > 0);
+    let settings = std::fs::read_to_string(&config).unwrap();
+    let settings = settings.replace("containers<5.25", "containers<5.20");
+    std::fs::write(&config, settings).unwrap();
+    wait(|| site.goes(&[PODMAN]) == Goes::Failing);
+    assert!(site.metric(FROM_MIRRORS) >= streamed);
 }
 
 /// How many pull at once.
