@@ -38,6 +38,7 @@ impl fmt::Display for Finding {
 /// Checks all that a configuration names. Blocks.
 pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = addresses(config);
+    findings.extend(connections(config));
     findings.extend(tree(&config.tree));
     findings.extend(database(&config.database));
     findings.extend(geo(config));
@@ -114,6 +115,18 @@ fn addresses(config: &Config) -> Vec<Finding> {
         findings.push(Finding::Wrong(what.to_owned()));
     }
     findings
+}
+
+/// Each listener holds a place for the connection it waits for: were there no more places than listeners, an open
+/// connection at one could keep another from taking any.
+fn connections(config: &Config) -> Option<Finding> {
+    let (most, listeners) = (config.limits.connections.get(), config.listeners().len());
+    (most <= listeners).then(|| {
+        Finding::Wrong(format!(
+            "limits.connections is {most}, but there are {listeners} addresses to listen on, and each of them takes \
+             one: it must be more"
+        ))
+    })
 }
 
 /// Whether listening on every address takes another with it; every IPv6 address is every IPv4 one too.
@@ -210,6 +223,16 @@ mod tests {
             of_addresses(&format!("{text}listen = [\"[::]:443\"]")),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn there_are_more_connections_than_addresses() {
+        for (most, is_enough) in [(1, false), (2, false), (3, true)] {
+            let listen = r#"["127.0.0.1:0", "[::1]:0"]"#;
+            let text = format!("listen = {listen}\n[limits]\nconnections = {most}\n");
+            let finding = connections(&Config::parse(&text).unwrap());
+            assert_eq!(finding.is_none(), is_enough, "{most} {finding:?}");
+        }
     }
 
     #[test]
