@@ -13,6 +13,7 @@ use oci_mirror::http::server::ListenAddress;
 use oci_mirror::http::server::tls::Tls;
 use oci_mirror::tree::{Tree, TreePath};
 
+use crate::authorities;
 use crate::config::{Config, Spoken};
 use crate::db::Database;
 use crate::geo::{Geo, Sources};
@@ -42,6 +43,10 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings.extend(tree(&config.tree));
     findings.extend(database(&config.database));
     findings.extend(geo(config));
+    for path in (config.crawler.authorities.iter()).chain(&config.notify.authorities) {
+        let read = authorities::read(&[path]);
+        findings.extend(read.err().map(|error| Finding::Wrong(chain(&error))));
+    }
     if let Some(tls) = &config.tls
         && let Err(error) = Tls::load(&tls.files())
     {
@@ -253,10 +258,18 @@ mod tests {
                 key: path("bad"),
                 listen: None,
             }),
+            crawler: crate::config::Crawler {
+                authorities: vec![path("bad"), path("absent")],
+                ..Default::default()
+            },
+            notify: crate::config::Notify {
+                authorities: vec![path("absent")],
+                ..Default::default()
+            },
             ..Config::default()
         };
         let findings = check(&config);
-        assert_eq!(findings.len(), 8, "{findings:#?}");
+        assert_eq!(findings.len(), 11, "{findings:#?}");
         assert!(
             findings
                 .iter()

@@ -39,6 +39,7 @@ impl From<&Crawler> for Policy {
 
 impl Policy {
     /// What holds for one mirror: a private one is where its network is.
+    #[must_use]
     pub fn towards(self, mirror: &Mirror) -> Self {
         if mirror.is_private() { Self::Any } else { self }
     }

@@ -119,7 +119,7 @@ impl Relay {
             policy: Policy::from(&config.crawler),
             lasting: Arc::new(Lasting {
                 counts: Counts::default(),
-                mirrors: Mirrors::new(limits),
+                mirrors: Mirrors::new(limits, &config.crawler.authorities),
                 room: Arc::default(),
             }),
         }

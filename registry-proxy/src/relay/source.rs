@@ -5,6 +5,7 @@
 //! may not go for this mirror, and neither may what it redirects to.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::Source;
+use crate::authorities;
 use crate::crawler::guard::{Guard, Policy};
 
 /// How long to wait for what, while a client waits for us.
@@ -52,6 +54,8 @@ const MIN_SPEED: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Mirrors {
     limits: Limits,
+    /// Files with further certificate authorities: what the crawler could verify can be had here.
+    authorities: Arc<[PathBuf]>,
     public_only: OnceCell<reqwest::Client>,
     any: OnceCell<reqwest::Client>,
 }
@@ -61,6 +65,8 @@ pub(super) struct Mirrors {
 pub(super) enum Error {
     #[error("cannot make a client of mirrors")]
     Client(#[source] Option<reqwest::Error>),
+    #[error(transparent)]
+    Authorities(#[from] authorities::Error),
     #[error("its URL is none we may ask")]
     Forbidden,
     #[error("cannot ask it")]
@@ -87,9 +93,10 @@ pub(super) struct Transfer {
 }
 
 impl Mirrors {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, authorities: &[PathBuf]) -> Self {
         Self {
             limits,
+            authorities: authorities.into(),
             public_only: OnceCell::new(),
             any: OnceCell::new(),
         }
@@ -161,10 +168,14 @@ impl Mirrors {
             .connect_timeout(self.limits.connect)
             .referer(false)
             .no_proxy();
-        let built = spawn_blocking(move || client.build()).await;
-        built
+        let authorities = Arc::clone(&self.authorities);
+        let build = move || {
+            let client = client.tls_certs_merge(authorities::read(&authorities)?);
+            client.build().map_err(|error| Error::Client(Some(error)))
+        };
+        spawn_blocking(build)
+            .await
             .map_err(|_| Error::Client(None))?
-            .map_err(|error| Error::Client(Some(error)))
     }
 }
 

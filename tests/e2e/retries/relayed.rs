@@ -7,11 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use oci_mirror::digest::Digest;
+use support::peer::authority::Authority;
 use support::peer::podman::Podman;
-use support::peer::skopeo;
+use support::peer::{free_address, nginx, rsyncd, skopeo};
 
 use super::{Fault, Goes, IMAGE, Site};
-use crate::network::wait;
+use crate::network::{FrontEnd, Tools, tree, wait};
 
 /// podman calls itself by the library it is made of.
 const THROUGH_MIRRORS: &str =
@@ -152,6 +153,40 @@ fn a_reload_forgets_nothing_of_what_went_through() {
     std::fs::write(&config, settings).unwrap();
     wait(|| site.goes(&[PODMAN]) == Goes::Failing);
     assert!(site.metric(FROM_MIRRORS) >= streamed);
+}
+
+#[test]
+fn a_mirror_known_by_an_authority_of_the_crawler_is_read_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    rsyncd::sync(tree(), path("mirror"), &[]).unwrap();
+    let authority = Authority::new(&path("authority")).unwrap();
+    let address = free_address().unwrap();
+    let (root, certificate) = (path("mirror"), authority.nginx_settings());
+    let site = format!(
+        "server {{ listen {address} ssl; {certificate} root \"{}\"; }}",
+        root.display()
+    );
+    let _mirror = nginx::start_site(&site, address, &path("nginx")).unwrap();
+    let tools = Tools::new(tree(), directory.path());
+    tools.add_mirror("m", &format!("https://{address}"), "DE");
+    let authorities = format!(
+        "[crawler]\nenabled = false\nauthorities = [{:?}]\n",
+        authority.certificate()
+    );
+    std::fs::write(path("crawl.toml"), &authorities).unwrap();
+    let crawl = path("crawl.toml");
+    tools.run(&["crawl", "--once", "--config", crawl.to_str().unwrap()]);
+    let front_end = FrontEnd::with(&format!("{authorities}{THROUGH_MIRRORS}"), tools);
+    let (layer, length) = front_end.largest_layer("debian", "12");
+    let answer = front_end.get(&layer, &[PODMAN]);
+    assert_eq!(answer.status.as_u16(), 200);
+    assert_eq!(answer.body.len() as u64, length);
+    let metrics = front_end.get("/metrics", &[]).text();
+    assert!(
+        metrics.contains(&format!("{FROM_MIRRORS}{length}")),
+        "{metrics}"
+    );
 }
 
 /// How many pull at once.
