@@ -15,7 +15,7 @@ use std::ops::Range;
 pub const MAX_RANGES: usize = 1024;
 
 /// One range as written by a client, before the length of the content is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ByteRange {
     /// `a-b`: from `a` to `b`, both included.
     FromTo(u64, u64),
@@ -48,7 +48,7 @@ impl fmt::Display for ByteRange {
 }
 
 /// A `Range` field that asks for bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ByteRanges(Vec<ByteRange>);
 
 impl ByteRanges {
@@ -106,10 +106,13 @@ impl ByteRanges {
         Selection::Parts(selected)
     }
 
-    /// Whether the client asks for the rest of a transfer that broke: one open range past the
-    /// beginning.
-    pub fn is_resumption(&self) -> bool {
-        matches!(self.0[..], [ByteRange::From(first)] if first > 0)
+    /// Where the client goes on, if it asks for one open range past the beginning: the rest of a transfer that
+    /// broke, or a chunk of which it does not say the end.
+    pub fn resumes_at(&self) -> Option<u64> {
+        match self.0[..] {
+            [ByteRange::From(first)] if first > 0 => Some(first),
+            _ => None,
+        }
     }
 
     /// Whether the client asks for several ranges, however many of them there are.
@@ -262,13 +265,13 @@ mod tests {
     #[test]
     fn only_an_open_range_past_the_start_is_a_resumption() {
         for (field, resumption) in [
-            ("bytes=1-", true),
-            ("bytes=0-", false),
-            ("bytes=1-2", false),
-            ("bytes=-1", false),
-            ("bytes=1-,3-", false),
+            ("bytes=1-", Some(1)),
+            ("bytes=0-", None),
+            ("bytes=1-2", None),
+            ("bytes=-1", None),
+            ("bytes=1-,3-", None),
         ] {
-            assert_eq!(parse(field).is_resumption(), resumption, "{field}");
+            assert_eq!(parse(field).resumes_at(), resumption, "{field}");
         }
     }
 

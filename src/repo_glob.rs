@@ -36,6 +36,13 @@ impl RepoGlob {
     }
 }
 
+/// Whether a host is meant to hold `name` that carries what these patterns stand for, or everything if there are
+/// none, but not what is `excluded`.
+pub fn are_for(included: &[RepoGlob], excluded: &[RepoGlob], name: &RepoName) -> bool {
+    let named = |globs: &[RepoGlob]| globs.iter().any(|glob| glob.matches(name));
+    (included.is_empty() || named(included)) && !named(excluded)
+}
+
 /// Goes back to the last star only, and to the last double star when that fails, so the work is at
 /// most pattern × text × text: a pattern cannot make matching explode.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {

@@ -13,8 +13,8 @@ use oci_mirror::http::server::ListenAddress;
 use oci_mirror::http::server::tls::Tls;
 use oci_mirror::tree::{Tree, TreePath};
 
+use crate::authorities;
 use crate::config::{Config, Spoken};
-use crate::crawler;
 use crate::db::Database;
 use crate::geo::{Geo, Sources};
 
@@ -39,15 +39,17 @@ impl fmt::Display for Finding {
 /// Checks all that a configuration names. Blocks.
 pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = addresses(config);
+    findings.extend(connections(config));
     findings.extend(tree(&config.tree));
     findings.extend(database(&config.database));
     findings.extend(geo(config));
+    for path in (config.crawler.authorities.iter()).chain(&config.notify.authorities) {
+        let read = authorities::read(&[path]);
+        findings.extend(read.err().map(|error| Finding::Wrong(chain(&error))));
+    }
     if let Some(tls) = &config.tls
         && let Err(error) = Tls::load(&tls.files())
     {
-        findings.push(Finding::Wrong(chain(&error)));
-    }
-    if let Err(error) = crawler::Settings::read(config) {
         findings.push(Finding::Wrong(chain(&error)));
     }
     if config.proxy_protocol && config.trusted_proxies.is_empty() {
@@ -118,6 +120,18 @@ fn addresses(config: &Config) -> Vec<Finding> {
         findings.push(Finding::Wrong(what.to_owned()));
     }
     findings
+}
+
+/// Each listener holds a place for the connection it waits for: were there no more places than listeners, an open
+/// connection at one could keep another from taking any.
+fn connections(config: &Config) -> Option<Finding> {
+    let (most, listeners) = (config.limits.connections.get(), config.listeners().len());
+    (most <= listeners).then(|| {
+        Finding::Wrong(format!(
+            "limits.connections is {most}, but there are {listeners} addresses to listen on, and each of them takes \
+             one: it must be more"
+        ))
+    })
 }
 
 /// Whether listening on every address takes another with it; every IPv6 address is every IPv4 one too.
@@ -217,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn there_are_more_connections_than_addresses() {
+        for (most, is_enough) in [(1, false), (2, false), (3, true)] {
+            let listen = r#"["127.0.0.1:0", "[::1]:0"]"#;
+            let text = format!("listen = {listen}\n[limits]\nconnections = {most}\n");
+            let finding = connections(&Config::parse(&text).unwrap());
+            assert_eq!(finding.is_none(), is_enough, "{most} {finding:?}");
+        }
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -235,13 +259,17 @@ mod tests {
                 listen: None,
             }),
             crawler: crate::config::Crawler {
-                authorities: vec![path("bad")],
-                ..crate::config::Crawler::default()
+                authorities: vec![path("bad"), path("absent")],
+                ..Default::default()
+            },
+            notify: crate::config::Notify {
+                authorities: vec![path("absent")],
+                ..Default::default()
             },
             ..Config::default()
         };
         let findings = check(&config);
-        assert_eq!(findings.len(), 9, "{findings:#?}");
+        assert_eq!(findings.len(), 11, "{findings:#?}");
         assert!(
             findings
                 .iter()

@@ -5,12 +5,14 @@
 //! database into the one immutable value that requests read. [`cli`] and [`config`] are how an operator
 //! says what is wanted, [`check`] whether it can be had, and [`reload`] that it has changed; [`log`] and
 //! [`systemd`] tell how it goes, [`notify`] what became of a mirror; [`remembered`] is what requests leave behind
-//! for those that follow, and [`relay`] hands on what a client cannot be sent away for; [`base_url`] and [`client_address`] decide whom to believe about a request.
+//! for those that follow, and [`relay`] hands on what a client cannot be sent away for; [`base_url`] and [`client_address`] decide whom to believe about a request,
+//! [`authorities`] whom beside all others.
 
 mod by_text;
 mod file_mark;
 mod hook;
 
+pub mod authorities;
 pub mod base_url;
 pub mod check;
 pub mod checkin;

@@ -294,7 +294,7 @@ async fn crawls_of(config: &Config) -> anyhow::Result<crawler::Settings> {
 }
 
 /// The settings that hold until the program is started again, by name.
-fn fixed(config: &Config) -> [(&'static str, String); 6] {
+fn fixed(config: &Config) -> [(&'static str, String); 7] {
     [
         ("listen", format!("{:?}", config.listeners())),
         ("socket-mode", config.socket_mode.to_string()),
@@ -302,6 +302,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 6] {
         ("database", config.database.display().to_string()),
         ("tls", config.tls.is_some().to_string()),
         ("notify", format!("{:?}", config.notify)),
+        ("check-in", format!("{:?}", config.check_in)),
     ]
 }
 
@@ -331,6 +332,7 @@ fn keep_what_needs_a_restart(old: &Config, new: Config) -> Config {
         tree: old.tree.clone(),
         database: old.database.clone(),
         notify: old.notify.clone(),
+        check_in: old.check_in.clone(),
         ..new
     }
 }

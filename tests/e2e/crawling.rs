@@ -241,6 +241,7 @@ fn a_mirror_that_is_lost_and_returns_is_told_of_twice_by_command_and_webhook() {
             file.display().to_string(),
         ],
         webhook: format!("http://{address}/notices").parse().ok(),
+        authorities: Vec::new(),
     };
 
     let mut database = Database::open(&path("mirrors.db")).unwrap();

@@ -10,6 +10,7 @@ mod clients;
 mod configured;
 mod contents;
 mod crawling;
+mod crawls;
 mod endurance;
 mod faults;
 mod floods;

@@ -112,7 +112,11 @@ impl Site {
     /// Asks for the largest layer; the answer, and the host it leads to.
     fn ask(&self, fields: &[(&'static str, &str)]) -> (Answer, Goes) {
         let (layer, _) = self.front_end.largest_layer("debian", "12");
-        let answer = self.front_end.get(&layer, fields);
+        self.ask_for(&layer, fields)
+    }
+
+    fn ask_for(&self, path: &str, fields: &[(&'static str, &str)]) -> (Answer, Goes) {
+        let answer = self.front_end.get(path, fields);
         let location = answer.field("location");
         let goes = if location.is_empty() {
             Goes::Here
@@ -265,6 +269,63 @@ fn a_resumed_range_gets_another_mirror_even_if_nothing_is_remembered() {
     let (first, second) = (site.goes(&other), site.goes(&[other[0], rest[0]]));
     assert_ne!(first, second);
     assert_ne!(second, Goes::Here);
+}
+
+#[test]
+fn chunks_that_are_fetched_beside_each_other_are_no_retries_but_the_rest_of_one_is() {
+    let site = Site::start(RETRIES);
+    let chunk = |range| [("user-agent", "containerd/v2.1.4"), ("range", range)];
+    for range in [
+        "bytes=0-",
+        "bytes=524288-",
+        "bytes=262144-",
+        "bytes=786432-",
+        "bytes=1048576-",
+    ] {
+        assert_eq!(site.goes(&chunk(range)), Goes::Failing, "{range}");
+    }
+    assert_eq!(site.metric("registry_proxy_suspects_total "), 0);
+    // What it has when the mirror is gone; from there on in chunks again.
+    for range in ["bytes=300001-", "bytes=824289-", "bytes=562145-"] {
+        let (answer, goes) = site.ask(&chunk(range));
+        assert_eq!(goes, Goes::Well, "{range} {:?}", answer.status);
+    }
+    assert_eq!(site.metric("registry_proxy_suspects_total "), 1);
+    assert_eq!(
+        site.metric("registry_proxy_retries_total{answer=\"mirror\"} "),
+        1
+    );
+    // A mirror that refuses a chunk is asked for the very same.
+    assert_eq!(site.goes(&chunk("bytes=562145-")), Goes::Here);
+}
+
+#[test]
+fn what_the_tree_has_lost_is_asked_of_one_mirror_after_the_other() {
+    let site = Site::start(RETRIES);
+    let (layer, _) = site.front_end.largest_layer("debian", "12");
+    let manifest = |reference: &str| {
+        let path = format!("/v2/debian/manifests/{reference}");
+        site.front_end.get(&path, &[]).json()
+    };
+    let index = manifest("12");
+    let image = manifest(index["manifests"][0]["digest"].as_str().unwrap());
+    let config = image["config"]["digest"].as_str().unwrap();
+    let config = format!("/v2/debian/blobs/{config}");
+    assert_eq!(site.ask_for(&config, &[]).1, Goes::Here, "it is small");
+    fs::remove_dir_all(site.directory.path().join("tree/blobs")).unwrap();
+    let goes = |path: &str, fields: &[_]| site.ask_for(path, fields).1;
+    for expected in [Goes::Failing, Goes::Well, Goes::Failing] {
+        assert_eq!(goes(&config, &[]), expected);
+    }
+    let other = [("x-forwarded-for", "198.51.100.7")];
+    let parts = |range| [other[0], ("range", range)];
+    let (some, more) = (parts("bytes=1-2,5-6"), parts("bytes=11-12,15-16"));
+    let first = goes(&layer, &some);
+    assert_ne!(first, Goes::Here);
+    assert_eq!(goes(&layer, &more), first);
+    let second = goes(&layer, &some);
+    assert!(second != first && second != Goes::Here);
+    assert_eq!(goes(&layer, &parts("bytes=21-22,25-26")), second);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The section `[notify]`: who is told when a mirror is lost or comes back.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use url::Url;
 
@@ -14,4 +16,6 @@ pub struct Notify {
     /// Where each notice is posted.
     #[serde(deserialize_with = "web_address")]
     pub webhook: Option<Url>,
+    /// Files with further certificate authorities, for closed networks.
+    pub authorities: Vec<PathBuf>,
 }

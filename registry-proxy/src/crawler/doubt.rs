@@ -64,11 +64,7 @@ impl Doubt {
         let Some(base) = host.download_url() else {
             return false;
         };
-        let policy = if host.is_private() {
-            Policy::Any
-        } else {
-            self.policy
-        };
+        let policy = self.policy.towards(host);
         let mut mirror = self.wire.mirror(policy, Pace::new(None, None).into());
         matches!(timeout(WAIT, see(&mut mirror, base)).await, Ok(Ok(_)))
     }

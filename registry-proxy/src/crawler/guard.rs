@@ -1,4 +1,4 @@
-//! Addresses the crawler does not connect to.
+//! Addresses of mirrors that are not connected to, and redirects of mirrors that are not followed.
 //!
 //! Whoever may enter a mirror could otherwise have the crawler ask `http://169.254.169.254/` or a
 //! database on the inside, and read the answer from the evidence. Names are resolved here and every
@@ -12,7 +12,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use crate::config::Crawler;
+use crate::network::Host as Mirror;
 use crate::network::address::is_public;
+
+/// Most redirects followed at a mirror; clients stop at ten.
+const MAX_REDIRECTS: usize = 5;
 
 /// Which addresses may be connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,12 @@ impl From<&Crawler> for Policy {
 }
 
 impl Policy {
+    /// What holds for one mirror: a private one is where its network is.
+    #[must_use]
+    pub fn towards(self, mirror: &Mirror) -> Self {
+        if mirror.is_private() { Self::Any } else { self }
+    }
+
     /// Whether an address may be connected to.
     pub fn permits(self, address: IpAddr) -> bool {
         self == Self::Any || is_public(address)
@@ -46,6 +56,23 @@ impl Policy {
             Some(Host::Ipv6(address)) => self.permits(address.into()),
             Some(Host::Domain(_)) => true,
             None => false,
+        }
+    }
+
+    /// Why a redirect to `next` is not followed, if it is not; `previous` are the URLs that led to it, the one
+    /// that was asked for first.
+    pub fn refusal(self, previous: &[Url], next: &Url) -> Option<&'static str> {
+        let from_https = previous.last().is_some_and(|url| url.scheme() == "https");
+        if previous.len() > MAX_REDIRECTS {
+            Some("too many redirects")
+        } else if from_https && next.scheme() != "https" {
+            Some("redirected from https to http")
+        } else if !self.permits_url(next) {
+            Some("redirected to an address that is not public")
+        } else if !matches!(next.scheme(), "http" | "https") {
+            Some("redirected to what is neither http nor https")
+        } else {
+            None
         }
     }
 }
@@ -122,6 +149,100 @@ mod tests {
                 "{url}"
             );
             assert!(Policy::Any.permits_url(&Url::parse(url).unwrap()), "{url}");
+        }
+    }
+
+    #[test]
+    fn redirects_lead_neither_in_circles_nor_to_the_clear_nor_to_the_inside() {
+        let urls = |urls: &[&str]| -> Vec<Url> {
+            urls.iter().map(|url| Url::parse(url).unwrap()).collect()
+        };
+        let (public, any) = (Policy::PublicOnly, Policy::Any);
+        for (previous, next, policy, reason) in [
+            (
+                &["http://m.example/x"][..],
+                "http://n.example/x",
+                public,
+                None,
+            ),
+            (&["http://m.example/x"], "https://m.example/x", public, None),
+            (
+                &["https://m.example/x"],
+                "https://n.example/x",
+                public,
+                None,
+            ),
+            (&["http://a.example"; 5], "http://a.example", public, None),
+            (
+                &["http://a.example"; 6],
+                "http://a.example",
+                any,
+                Some("too many"),
+            ),
+            (
+                &["https://m.example/x"],
+                "http://m.example/x",
+                any,
+                Some("to http"),
+            ),
+            (
+                &["http://m.example", "https://m.example"],
+                "http://m.example",
+                public,
+                Some("to http"),
+            ),
+            (
+                &["http://m.example"],
+                "http://127.0.0.1/",
+                public,
+                Some("not public"),
+            ),
+            (&["http://m.example"], "http://127.0.0.1/", any, None),
+            (
+                &["http://m.example"],
+                "http://[::ffff:10.0.0.1]/",
+                public,
+                Some("not public"),
+            ),
+            (
+                &["http://m.example"],
+                "http://169.254.169.254/",
+                public,
+                Some("not public"),
+            ),
+            (
+                &["http://m.example"],
+                "http://0xa9fea9fe/",
+                public,
+                Some("not public"),
+            ),
+            (
+                &["http://m.example"],
+                "file:///etc/passwd",
+                public,
+                Some("not public"),
+            ),
+            (
+                &["http://m.example"],
+                "ftp://m.example/x",
+                any,
+                Some("neither http"),
+            ),
+            (
+                &["https://m.example"],
+                "file:///etc/passwd",
+                any,
+                Some("to http"),
+            ),
+        ] {
+            let found = policy.refusal(&urls(previous), &Url::parse(next).unwrap());
+            match reason {
+                None => assert_eq!(found, None, "{previous:?} {next}"),
+                Some(reason) => assert!(
+                    found.is_some_and(|found| found.contains(reason)),
+                    "{previous:?} {next}: {found:?}"
+                ),
+            }
         }
     }
 

@@ -166,11 +166,7 @@ pub async fn visit(
         findings.fail("it has no http or https URL".to_owned());
         return findings.into_visit(RoaringBitmap::new(), options.depth, Cost::default());
     };
-    let policy = if host.is_private() {
-        Policy::Any
-    } else {
-        options.policy
-    };
+    let policy = options.policy.towards(host);
     let pace = Arc::new(Pace::new(options.rate, options.bytes_per_second));
     let carried = carried(host, &surroundings.catalog);
     let budget = match options.depth {

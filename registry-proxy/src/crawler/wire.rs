@@ -6,7 +6,6 @@
 pub(super) mod exchange;
 mod rest;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use super::check::{Limits, Mirror};
 use super::guard::{Family, Guard, Policy};
 use super::identity::user_agent;
 use super::pace::Pace;
+use crate::authorities;
 use exchange::Way;
 use rest::OneAtATime;
 
@@ -64,27 +64,10 @@ struct Shared {
 impl Wire {
     /// Makes sure that mirrors can be asked. Reads the files of the authorities.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let mut authorities = Vec::new();
-        for path in &settings.authorities {
-            let unreadable = |source| Error::Unreadable {
-                path: path.clone(),
-                source,
-            };
-            let bytes = std::fs::read(path).map_err(unreadable)?;
-            let found =
-                Certificate::from_pem_bundle(&bytes).map_err(|source| Error::Authority {
-                    path: path.clone(),
-                    source,
-                })?;
-            if found.is_empty() {
-                return Err(Error::NoAuthority { path: path.clone() });
-            }
-            authorities.extend(found);
-        }
         let shared = Shared {
             limits: settings.limits,
             name: HeaderValue::from_str(&settings.user_agent).map_err(Error::Name)?,
-            authorities,
+            authorities: authorities::read(&settings.authorities)?,
         };
         let client = |policy| {
             shared.client(Guard {
@@ -161,49 +144,7 @@ pub enum Error {
     /// The name we give ourselves cannot be sent.
     #[error("the name of the crawler cannot be sent to mirrors")]
     Name(#[source] http::header::InvalidHeaderValue),
-    /// A file of certificate authorities cannot be read.
-    #[error("cannot read the certificate authorities in {}", .path.display())]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file of certificate authorities holds something else.
-    #[error("{} does not hold certificates", .path.display())]
-    Authority {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: reqwest::Error,
-    },
-    /// A file of certificate authorities holds none.
-    #[error("{} holds no certificate", .path.display())]
-    NoAuthority {
-        /// Which file.
-        path: PathBuf,
-    },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_without_an_authority_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("authority.pem");
-        let wire = || {
-            Wire::new(&Settings {
-                authorities: vec![path.clone()],
-                ..Settings::default()
-            })
-        };
-        assert!(matches!(wire(), Err(Error::Unreadable { .. })));
-        std::fs::write(&path, "no certificate").unwrap();
-        assert!(matches!(wire(), Err(Error::NoAuthority { .. })));
-        let nonsense = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
-        std::fs::write(&path, nonsense).unwrap();
-        assert!(matches!(wire(), Err(Error::Authority { .. })));
-    }
+    /// The further certificate authorities cannot be had.
+    #[error(transparent)]
+    Authorities(#[from] authorities::Error),
 }

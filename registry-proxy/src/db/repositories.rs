@@ -17,7 +17,7 @@ use super::numbers::Numbers;
 use super::presence::bitmap;
 use super::{Database, Error};
 use crate::network::standing::FAILURES_TO_DISABLE;
-use crate::network::{HostId, RepoGlob};
+use crate::network::{HostId, RepoGlob, glob};
 
 /// A repository of a host that has something amiss.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -236,10 +236,7 @@ fn carries(
             included.extend(glob);
         }
     }
-    Ok(move |name: &RepoName| {
-        let named = |globs: &[RepoGlob]| globs.iter().any(|glob| glob.matches(name));
-        (included.is_empty() || named(&included)) && !named(&excluded)
-    })
+    Ok(move |name: &RepoName| glob::are_for(&included, &excluded, name))
 }
 
 fn enter(

@@ -1,16 +1,12 @@
 //! A mirror.
 
-use std::fmt;
-use std::str::FromStr;
-
 use ipnet::IpNet;
-use oci_mirror::excerpt::Excerpt;
 use oci_mirror::reference::RepoName;
-use oci_mirror::size::ByteSize;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use super::glob::{self, RepoGlob};
 use super::standing::{Health, Inactive};
-use super::{Bandwidth, BaseUrl, HostId, HostName, Reason, RepoGlob, SiteName};
+use super::{Bandwidth, BaseUrl, HostId, HostName, Kind, NewHost, SiteName, Switch};
 use crate::geo::{Asn, Coordinates, CountryCode};
 
 /// Who may be sent to a host.
@@ -22,220 +18,6 @@ pub enum Visibility {
     Public,
     /// Only clients in the host's netblocks and autonomous systems.
     Private,
-}
-
-/// What a host is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Kind {
-    /// A server at one place.
-    #[default]
-    Server,
-    /// A content delivery network: near everybody, at no place.
-    Cdn,
-}
-
-impl Kind {
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Cdn => "cdn",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Kind {
-    type Err = InvalidKind;
-
-    fn from_str(text: &str) -> Result<Self, InvalidKind> {
-        match text {
-            "server" => Ok(Self::Server),
-            "cdn" => Ok(Self::Cdn),
-            _ => Err(InvalidKind(Excerpt(text).into())),
-        }
-    }
-}
-
-crate::by_text::by_text!(Kind);
-
-/// The text is no kind of host.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is no kind of mirror: server or cdn")]
-pub struct InvalidKind(Box<str>);
-
-/// What somebody says about a mirror when entering it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct NewHost {
-    /// Its name, unique in the network.
-    pub name: HostName,
-    /// Where it serves the tree. The first http or https URL is the one that is crawled and that
-    /// clients are sent to.
-    pub urls: Vec<BaseUrl>,
-    /// The country it is in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub country: Option<CountryCode>,
-    /// Where exactly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coordinates: Option<Coordinates>,
-    /// What it can send.
-    #[serde(default)]
-    pub bandwidth: Bandwidth,
-    /// Networks whose clients it serves first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub netblocks: Vec<IpNet>,
-    /// Autonomous systems it is in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asns: Vec<Asn>,
-    /// Autonomous systems it is well connected to, treated as its own.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub peer_asns: Vec<Asn>,
-    /// Who may be sent to it.
-    #[serde(default)]
-    pub visibility: Visibility,
-    /// The repositories it carries; none means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub repositories: Vec<RepoGlob>,
-    /// The only countries it serves; none means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allowed_countries: Vec<CountryCode>,
-    /// Countries it does not serve.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub denied_countries: Vec<CountryCode>,
-    /// The site it belongs to; none: one of the host's own name, or the one it is at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub site: Option<SiteName>,
-    /// What it is.
-    #[serde(default)]
-    pub kind: Kind,
-    /// Larger blobs are not asked of it.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "bytes"
-    )]
-    pub max_blob_size: Option<ByteSize>,
-    /// Of the repositories it carries, those it does not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub excluded_repositories: Vec<RepoGlob>,
-    /// Why an administrator does not want it used, if so; none leaves a host that is there as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disabled: Option<Reason>,
-    /// Why its own people do not want it used, if so; none likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disabled_by_site: Option<Reason>,
-}
-
-impl NewHost {
-    /// A public host of default bandwidth that carries everything, at an unknown place.
-    pub fn new(name: HostName, urls: Vec<BaseUrl>) -> Self {
-        Self {
-            name,
-            urls,
-            country: None,
-            coordinates: None,
-            bandwidth: Bandwidth::default(),
-            netblocks: Vec::new(),
-            asns: Vec::new(),
-            peer_asns: Vec::new(),
-            visibility: Visibility::default(),
-            repositories: Vec::new(),
-            allowed_countries: Vec::new(),
-            denied_countries: Vec::new(),
-            site: None,
-            kind: Kind::default(),
-            max_blob_size: None,
-            excluded_repositories: Vec::new(),
-            disabled: None,
-            disabled_by_site: None,
-        }
-    }
-}
-
-impl From<&Host> for NewHost {
-    /// What was entered.
-    fn from(host: &Host) -> Self {
-        let reason = |switch: &Switch| switch.reason().map(Reason::clipped);
-        Self {
-            name: host.name.clone(),
-            urls: host.urls.clone(),
-            country: host.country,
-            coordinates: host.coordinates,
-            bandwidth: host.bandwidth,
-            netblocks: host.netblocks.clone(),
-            asns: host.asns.clone(),
-            peer_asns: host.peer_asns.clone(),
-            visibility: host.visibility,
-            repositories: host.repositories.clone(),
-            allowed_countries: host.allowed_countries.clone(),
-            denied_countries: host.denied_countries.clone(),
-            site: Some(host.site.clone()),
-            kind: host.kind,
-            max_blob_size: host.max_blob_size.map(ByteSize),
-            excluded_repositories: host.excluded_repositories.clone(),
-            disabled: reason(&host.admin),
-            disabled_by_site: reason(&host.own),
-        }
-    }
-}
-
-/// In bytes, since what people write is rounded.
-#[expect(clippy::ref_option, reason = "serde asks for it")]
-fn bytes<S: Serializer>(size: &Option<ByteSize>, serializer: S) -> Result<S::Ok, S::Error> {
-    size.map(|size| size.0).serialize(serializer)
-}
-
-/// Who turns a switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// An administrator of the network.
-    Admin,
-    /// The people of the site.
-    Site,
-}
-
-/// Whether somebody wants a host, or a site, used.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Switch {
-    /// Yes.
-    #[default]
-    Enabled,
-    /// No.
-    Disabled {
-        /// Why; may be empty.
-        reason: String,
-    },
-}
-
-impl Switch {
-    /// Why it is off, if it is.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Enabled => None,
-            Self::Disabled { reason } => Some(reason),
-        }
-    }
-}
-
-impl From<Option<String>> for Switch {
-    /// Off, with a reason; on without.
-    fn from(reason: Option<String>) -> Self {
-        reason.map_or(Self::Enabled, |reason| Self::Disabled { reason })
-    }
-}
-
-impl From<Option<Reason>> for Switch {
-    fn from(reason: Option<Reason>) -> Self {
-        Self::from(reason.map(String::from))
-    }
 }
 
 /// A mirror of the network.
@@ -376,9 +158,7 @@ impl Host {
 
     /// Whether it is meant to hold the content of `repository`.
     pub fn carries(&self, repository: &RepoName) -> bool {
-        let named = |globs: &[RepoGlob]| globs.iter().any(|glob| glob.matches(repository));
-        (self.repositories.is_empty() || named(&self.repositories))
-            && !named(&self.excluded_repositories)
+        glob::are_for(&self.repositories, &self.excluded_repositories, repository)
     }
 
     /// What was wrong with `repository` there, if it is not used for it.

@@ -23,7 +23,9 @@ pub(super) struct Outlets {
 impl Outlets {
     /// Those of the configuration.
     pub(super) fn of(config: &config::Notify) -> Self {
-        let webhook = config.webhook.as_ref().map(Webhook::new).transpose();
+        let webhook = config.webhook.as_ref();
+        let webhook = webhook.map(|url| Webhook::new(url, &config.authorities));
+        let webhook = webhook.transpose();
         let webhook = webhook.unwrap_or_else(|error| {
             let error = &error as &dyn std::error::Error;
             error!(error, "cannot post notices");

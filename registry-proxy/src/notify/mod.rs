@@ -84,7 +84,7 @@ mod tests {
     fn shell(script: &str) -> config::Notify {
         config::Notify {
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-            webhook: None,
+            ..config::Notify::default()
         }
     }
 

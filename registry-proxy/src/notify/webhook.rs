@@ -3,12 +3,15 @@
 //! Such URLs have secrets in them, so no error names them. The answer's body is not read, and redirects are
 //! not followed: the notice is for whom the operator named.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::redirect;
 use url::Url;
+
+use crate::authorities;
 
 /// How long one try may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -31,15 +34,21 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    /// Posts to a URL.
-    pub(super) fn new(url: &Url) -> Result<Self, Error> {
-        Self::within(LIMIT, PAUSE, url)
+    /// Posts to a URL; `authorities` are files with further ones that are trusted there.
+    pub(super) fn new(url: &Url, authorities: &[PathBuf]) -> Result<Self, Error> {
+        Self::within(LIMIT, PAUSE, url, authorities)
     }
 
-    fn within(limit: Duration, pause: Duration, url: &Url) -> Result<Self, Error> {
+    fn within(
+        limit: Duration,
+        pause: Duration,
+        url: &Url,
+        authorities: &[PathBuf],
+    ) -> Result<Self, Error> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("registry-proxy/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
+            .tls_certs_merge(authorities::read(authorities)?)
             .timeout(limit)
             .build();
         Ok(Self {
@@ -88,6 +97,9 @@ pub(super) enum Error {
     /// TLS cannot be set up.
     #[error("cannot make a client")]
     Client(#[source] reqwest::Error),
+    /// The further certificate authorities cannot be had.
+    #[error(transparent)]
+    Authorities(#[from] authorities::Error),
     /// There was no answer.
     #[error("there is no answer")]
     Send(#[source] reqwest::Error),
@@ -105,7 +117,7 @@ impl Error {
     /// Whether the same may be taken at another time.
     fn is_retryable(&self) -> bool {
         match self {
-            Self::Client(_) => false,
+            Self::Client(_) | Self::Authorities(_) => false,
             Self::Send(_) => true,
             Self::Status { status, .. } => {
                 status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
@@ -132,7 +144,7 @@ mod tests {
     /// One that hardly waits between tries.
     fn webhook(limit: Duration, url: &str) -> Webhook {
         let pause = Duration::from_millis(1);
-        Webhook::within(limit, pause, &url.parse().unwrap()).unwrap()
+        Webhook::within(limit, pause, &url.parse().unwrap(), &[]).unwrap()
     }
 
     /// A server that gives these answers, one a connection; what it was asked, head and body.

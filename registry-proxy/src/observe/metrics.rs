@@ -211,7 +211,7 @@ impl Collector for State {
         // The page is for everybody, the names of private mirrors are not.
         counter(redirects.encode_family(&[("mirror", PRIVATE)])?, private)?;
         retries(&mut encoder, &snapshot.remembered.counts)?;
-        streamed(&mut encoder, &snapshot.policy.relay.counts)
+        streamed(&mut encoder, snapshot.policy.relay.counts())
     }
 }
 

@@ -71,28 +71,17 @@ impl HostSet {
             .sum()
     }
 
-    /// Keeps only the hosts that are also in `other`.
-    pub fn intersect(&mut self, other: &Self) {
-        for (position, word) in self.words.iter_mut().enumerate() {
-            *word &= other.words.get(position).copied().unwrap_or_default();
-        }
-    }
-
-    /// Adds the hosts of `other`, as far as there is room.
-    pub fn union(&mut self, other: &Self) {
-        for (word, more) in self.words.iter_mut().zip(&other.words) {
-            *word |= more;
-        }
-    }
-
-    /// The hosts in both sets, in order.
-    pub fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = HostPosition> + 'a {
-        bits(self.words.iter().zip(&other.words).map(|(a, b)| a & b))
-    }
-
     /// The hosts, in order.
     pub fn iter(&self) -> impl Iterator<Item = HostPosition> + '_ {
-        bits(self.words.iter().copied())
+        (0_u32..).zip(&*self.words).flat_map(|(position, word)| {
+            let mut word = *word;
+            std::iter::from_fn(move || {
+                let bit = word.trailing_zeros();
+                // Clears the lowest bit, and leaves zero alone.
+                word &= word.wrapping_sub(1);
+                (bit < 64).then(|| HostPosition(position * 64 + bit))
+            })
+        })
     }
 }
 
@@ -112,17 +101,6 @@ impl FromIterator<HostPosition> for HostSet {
     }
 }
 
-fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = HostPosition> {
-    (0_u32..).zip(words).flat_map(|(position, mut word)| {
-        std::iter::from_fn(move || {
-            let bit = word.trailing_zeros();
-            // Clears the lowest bit, and leaves zero alone.
-            word &= word.wrapping_sub(1);
-            (bit < 64).then(|| HostPosition(position * 64 + bit))
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,8 +116,9 @@ mod tests {
             [0, 63, 64, 129]
         );
         assert!(!set.contains(HostPosition(4_000)) && set.len() == 4);
-        set.intersect(&HostSet::full(64));
-        assert_eq!(set.len(), 2);
+        set.remove(HostPosition(64));
+        set.remove(HostPosition(4_000));
+        assert_eq!(set.len(), 3);
         assert_eq!(HostSet::full(130).len(), 130);
     }
 }

@@ -57,7 +57,7 @@ enum Fault {
 }
 
 /// A mirror on loopback, which serves until the test ends.
-fn mirror(blob: &'static [u8], fault: Fault) -> (HostId, String) {
+fn mirror(blob: &'static [u8], fault: Fault) -> Source {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -66,7 +66,11 @@ fn mirror(blob: &'static [u8], fault: Fault) -> (HostId, String) {
             thread::spawn(move || answer(client.unwrap(), blob, fault, address).ok());
         }
     });
-    (HostId(7), format!("http://{address}/blob"))
+    Source {
+        host: HostId(7),
+        url: format!("http://{address}/blob"),
+        policy: Policy::Any,
+    }
 }
 
 fn answer(
@@ -176,13 +180,12 @@ impl Site {
             hasher.update(blob);
             hasher.finish()
         });
-        let mut relay = Relay::new(&Config::default());
         let limits = Limits {
             connect: Duration::from_secs(60),
             head: Duration::from_secs(60),
             silence: Duration::from_secs(1),
         };
-        relay.mirrors = Mirrors::new(Policy::Any, limits);
+        let relay = Relay::within(limits, &Config::default());
         Self {
             relay: Arc::new(relay),
             tree: Tree::open(directory.path()).unwrap(),
@@ -193,7 +196,7 @@ impl Site {
         }
     }
 
-    fn order(&self, sources: &[(HostId, String)], part: Option<Range<u64>>) -> Order {
+    fn order(&self, sources: &[Source], part: Option<Range<u64>>) -> Order {
         Order {
             digest: self.digest,
             size: self.size,
@@ -207,11 +210,7 @@ impl Site {
     }
 
     /// The bytes that arrive, if all do, and whether the first mirror is suspected then.
-    async fn read(
-        &self,
-        sources: &[(HostId, String)],
-        part: Option<Range<u64>>,
-    ) -> (Option<Bytes>, bool) {
+    async fn read(&self, sources: &[Source], part: Option<Range<u64>>) -> (Option<Bytes>, bool) {
         let order = self.order(sources, part);
         let remembered = Arc::clone(&order.remembered);
         let response = self.relay.respond(order).unwrap();
@@ -296,8 +295,8 @@ async fn any_part_is_what_the_tree_would_send() {
         let read = response.into_body().collect().await.unwrap().to_bytes();
         assert!(read == BLOB[at(part.start)..at(part.end)], "{part:?}");
     }
-    assert!(site.relay.counts.from_mirrors.load(Relaxed) > 0);
-    assert_eq!(site.relay.counts.from_tree.load(Relaxed), 0);
+    assert!(site.relay.counts().from_mirrors.load(Relaxed) > 0);
+    assert_eq!(site.relay.counts().from_tree.load(Relaxed), 0);
 }
 
 #[tokio::test]
@@ -328,11 +327,34 @@ async fn where_there_is_no_room_nothing_is_begun_until_another_ends() {
 }
 
 #[tokio::test]
-async fn no_mirror_leads_to_where_the_crawler_may_not_go() {
-    let mut site = Site::new(&BLOB, true);
-    let relay = Arc::get_mut(&mut site.relay).unwrap();
-    relay.mirrors = Mirrors::new(Policy::PublicOnly, Limits::default());
-    let (read, suspected) = site.read(&[mirror(&BLOB, Fault::None)], None).await;
+async fn other_settings_forget_neither_what_is_held_nor_what_was_counted() {
+    let site = Site::new(&BLOB, true);
+    let respond = |relay: &Arc<Relay>| relay.respond(site.order(&[], None));
+    let read = respond(&site.relay).unwrap().into_body().collect().await;
+    assert!(read.unwrap().to_bytes() == *BLOB);
+    let held = respond(&site.relay);
+    let mut config = Config::default();
+    config.stream.memory = ByteSize(4 * MIB);
+    let next = Arc::new(Relay::new(&config).going_on_from(&site.relay));
+    assert_eq!(next.counts().from_tree.load(Relaxed), SIZE);
+    let (second, third) = (respond(&next), respond(&next));
+    assert!(second.is_some() && third.is_none(), "half of it is held");
+    drop(held);
+    assert!(respond(&next).is_some());
+}
+
+#[tokio::test]
+async fn no_mirror_is_where_the_crawler_may_not_go_unless_it_is_private() {
+    let site = Site::new(&BLOB, true);
+    let private = mirror(&BLOB, Fault::None);
+    let public = Source {
+        policy: Policy::PublicOnly,
+        ..private.clone()
+    };
+    let (read, suspected) = site.read(std::slice::from_ref(&public), None).await;
     assert!(read.unwrap() == *BLOB && suspected);
-    assert_eq!(site.relay.counts.from_mirrors.load(Relaxed), 0);
+    assert_eq!(site.relay.counts().from_mirrors.load(Relaxed), 0);
+    let (read, suspected) = site.read(&[private, public], None).await;
+    assert!(read.unwrap() == *BLOB && !suspected);
+    assert_eq!(site.relay.counts().from_mirrors.load(Relaxed), SIZE);
 }

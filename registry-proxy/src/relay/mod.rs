@@ -4,12 +4,14 @@
 //! [name](rule) such clients; they are sent nowhere, but get the bytes of the tree, or, if the operator would
 //! rather spend the traffic than the disk, those of mirrors: read here piece by piece, each checked
 //! before it is handed on, and from the next mirror or at last the tree if it is wrong or does not come.
+//! A private mirror is asked wherever it is, as the crawler does; for all others, addresses are guarded.
 //! Invariant: no byte goes out that was not compared with a digest.
 //!
 //! A body is a stream that the connection polls: it has no task, and nothing of it outlives the client. The
 //! pieces that are held at any moment have their room taken from a common stock; where none is left, the tree
 //! is read instead.
 
+mod room;
 pub mod rule;
 mod source;
 mod verified;
@@ -21,6 +23,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
@@ -31,7 +34,6 @@ use oci_mirror::http::Body;
 use oci_mirror::tree::Tree;
 use oci_mirror::tree::catalog::BlobId;
 use oci_mirror::tree::pieces::length_for;
-use tokio::sync::Semaphore;
 
 pub use rule::ClientRule;
 
@@ -40,18 +42,28 @@ use crate::crawler::guard::Policy;
 use crate::metalink::pieces::Known;
 use crate::network::HostId;
 use crate::remembered::Remembered;
+use room::Room;
 use source::{Limits, Mirrors};
+
+/// How long a mirror that has failed us is asked after the others, whatever is made of clients that come back.
+pub const ASIDE: Duration = Duration::from_secs(120);
 
 /// What hands bytes on.
 #[derive(Debug)]
 pub struct Relay {
     /// Who gets them, and from where.
     pub settings: Stream,
-    /// How many bytes were handed on.
-    pub counts: Counts,
+    /// Where mirrors may be that are not private.
+    pub policy: Policy,
+    lasting: Arc<Lasting>,
+}
+
+/// What goes on when the settings change.
+#[derive(Debug)]
+struct Lasting {
+    counts: Counts,
     mirrors: Mirrors,
-    /// Room for pieces, in KiB.
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
 }
 
 /// Bytes handed on, by where they came from.
@@ -61,6 +73,17 @@ pub struct Counts {
     pub from_mirrors: AtomicU64,
     /// From the tree, where mirrors failed.
     pub from_tree: AtomicU64,
+}
+
+/// A mirror that should have a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Which it is.
+    pub host: HostId,
+    /// Where the blob is there.
+    pub url: String,
+    /// Where it may be, and lead.
+    pub policy: Policy,
 }
 
 /// A blob to be handed on.
@@ -76,8 +99,8 @@ pub struct Order {
     pub pieces: Option<Arc<Known>>,
     /// The part that is asked for, if not the whole.
     pub part: Option<Range<u64>>,
-    /// Mirrors that should have it, with the URL of the blob there, best first.
-    pub sources: Vec<(HostId, String)>,
+    /// Mirrors that should have it, best first.
+    pub sources: Vec<Source>,
     /// Where it is read in the end.
     pub tree: Tree,
     /// What is told of a mirror that fails.
@@ -87,13 +110,34 @@ pub struct Order {
 impl Relay {
     /// What a configuration says of it.
     pub fn new(config: &Config) -> Self {
-        let room = usize::try_from(config.stream.memory.0 / 1024).unwrap_or(usize::MAX);
+        Self::within(Limits::default(), config)
+    }
+
+    fn within(limits: Limits, config: &Config) -> Self {
         Self {
             settings: config.stream.clone(),
-            counts: Counts::default(),
-            mirrors: Mirrors::new(Policy::from(&config.crawler), Limits::default()),
-            room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
+            policy: Policy::from(&config.crawler),
+            lasting: Arc::new(Lasting {
+                counts: Counts::default(),
+                mirrors: Mirrors::new(limits, &config.crawler.authorities),
+                room: Arc::default(),
+            }),
         }
+    }
+
+    /// These settings, with all that `before` has counted and holds.
+    #[must_use]
+    pub fn going_on_from(&self, before: &Self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            policy: self.policy,
+            lasting: Arc::clone(&before.lasting),
+        }
+    }
+
+    /// How many bytes were handed on.
+    pub fn counts(&self) -> &Counts {
+        &self.lasting.counts
     }
 
     /// Whether the client that sends these fields is among those named.
@@ -113,9 +157,8 @@ impl Relay {
         let part = asked.clone().unwrap_or(0..size);
         let plan = verified::Plan::of(&order)?;
         // One piece is on its way out while the next one comes in.
-        let kib = (2 * length_for(size).unwrap_or(size)).div_ceil(1024);
-        let kib = u32::try_from(kib).ok()?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(kib).ok()?;
+        let bytes = 2 * length_for(size).unwrap_or(size);
+        let room = Room::take(&self.lasting.room, bytes, self.settings.memory.0)?;
         let mut response = Response::new(verified::body(Arc::clone(self), order, plan, room));
         let fields = response.headers_mut();
         fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -133,9 +176,9 @@ impl Relay {
 
     fn count(&self, from_mirror: bool, bytes: u64) {
         let count = if from_mirror {
-            &self.counts.from_mirrors
+            &self.lasting.counts.from_mirrors
         } else {
-            &self.counts.from_tree
+            &self.lasting.counts.from_tree
         };
         count.fetch_add(bytes, Relaxed);
     }

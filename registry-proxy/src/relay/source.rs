@@ -2,9 +2,10 @@
 //!
 //! A mirror gets one request for all pieces that are wanted of it. Its answer must be the very bytes asked
 //! for, as they are: a part, or the whole if the whole is asked for. It may not come from where the crawler
-//! may not go, and neither may what it redirects to.
+//! may not go for this mirror, and neither may what it redirects to.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use url::Url;
 
+use super::Source;
+use crate::authorities;
 use crate::crawler::guard::{Guard, Policy};
 
 /// How long to wait for what, while a client waits for us.
@@ -47,15 +50,14 @@ impl Default for Limits {
 /// The slowest transfer that is waited for, in bytes a second.
 const MIN_SPEED: u64 = 64 << 10;
 
-const MAX_REDIRECTS: usize = 5;
-
-/// The way to all mirrors.
+/// The way to all mirrors. A client is made when it is first needed, since it reads the system's certificates.
 #[derive(Debug)]
 pub(super) struct Mirrors {
-    policy: Policy,
     limits: Limits,
-    /// Made when it is first needed, since it reads the system's certificates.
-    client: OnceCell<reqwest::Client>,
+    /// Files with further certificate authorities: what the crawler could verify can be had here.
+    authorities: Arc<[PathBuf]>,
+    public_only: OnceCell<reqwest::Client>,
+    any: OnceCell<reqwest::Client>,
 }
 
 /// Why a mirror sends no bytes.
@@ -63,6 +65,8 @@ pub(super) struct Mirrors {
 pub(super) enum Error {
     #[error("cannot make a client of mirrors")]
     Client(#[source] Option<reqwest::Error>),
+    #[error(transparent)]
+    Authorities(#[from] authorities::Error),
     #[error("its URL is none we may ask")]
     Forbidden,
     #[error("cannot ask it")]
@@ -89,26 +93,31 @@ pub(super) struct Transfer {
 }
 
 impl Mirrors {
-    pub(super) fn new(policy: Policy, limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, authorities: &[PathBuf]) -> Self {
         Self {
-            policy,
             limits,
-            client: OnceCell::new(),
+            authorities: authorities.into(),
+            public_only: OnceCell::new(),
+            any: OnceCell::new(),
         }
     }
 
-    /// Asks for part of a blob of `size` bytes.
+    /// Asks a mirror for part of a blob of `size` bytes.
     pub(super) async fn open(
         &self,
-        url: &str,
+        source: &Source,
         part: &Range<u64>,
         size: u64,
     ) -> Result<Transfer, Error> {
-        let url = Url::parse(url).map_err(|_| Error::Forbidden)?;
-        if !self.policy.permits_url(&url) {
+        let url = Url::parse(&source.url).map_err(|_| Error::Forbidden)?;
+        if !source.policy.permits_url(&url) {
             return Err(Error::Forbidden);
         }
-        let client = self.client.get_or_try_init(|| self.client()).await?;
+        let made = match source.policy {
+            Policy::PublicOnly => &self.public_only,
+            Policy::Any => &self.any,
+        };
+        let client = made.get_or_try_init(|| self.client(source.policy)).await?;
         let mut request = client.get(url).header(ACCEPT_ENCODING, "identity");
         let is_whole = *part == (0..size);
         if !is_whole {
@@ -141,17 +150,10 @@ impl Mirrors {
         })
     }
 
-    async fn client(&self) -> Result<reqwest::Client, Error> {
-        let policy = self.policy;
+    async fn client(&self, policy: Policy) -> Result<reqwest::Client, Error> {
         let follow = redirect::Policy::custom(move |attempt| {
-            let from_https = attempt
-                .previous()
-                .last()
-                .is_some_and(|url| url.scheme() == "https");
-            let downgraded = from_https && attempt.url().scheme() != "https";
-            let too_many = attempt.previous().len() > MAX_REDIRECTS;
-            if too_many || downgraded || !policy.permits_url(attempt.url()) {
-                attempt.error("a redirect that is not followed")
+            if let Some(reason) = policy.refusal(attempt.previous(), attempt.url()) {
+                attempt.error(reason)
             } else {
                 attempt.follow()
             }
@@ -166,10 +168,14 @@ impl Mirrors {
             .connect_timeout(self.limits.connect)
             .referer(false)
             .no_proxy();
-        let built = spawn_blocking(move || client.build()).await;
-        built
+        let authorities = Arc::clone(&self.authorities);
+        let build = move || {
+            let client = client.tls_certs_merge(authorities::read(&authorities)?);
+            client.build().map_err(|error| Error::Client(Some(error)))
+        };
+        spawn_blocking(build)
+            .await
             .map_err(|_| Error::Client(None))?
-            .map_err(|error| Error::Client(Some(error)))
     }
 }
 

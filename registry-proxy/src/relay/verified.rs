@@ -22,12 +22,11 @@ use oci_mirror::error_chain::chain;
 use oci_mirror::http::Body;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::pieces::{PieceHash, length_for};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
+use super::room::Taken;
 use super::source::{Error, Transfer};
-use super::{Order, Relay};
-use crate::network::HostId;
+use super::{Order, Relay, Source};
 use crate::remembered::OURSELVES;
 
 /// Which pieces are wanted, and what each must be.
@@ -77,12 +76,7 @@ impl Plan {
 }
 
 /// The body with what is ordered. It holds the `room` for as long as it lives.
-pub(super) fn body(
-    relay: Arc<Relay>,
-    order: Order,
-    plan: Plan,
-    room: OwnedSemaphorePermit,
-) -> Body {
+pub(super) fn body(relay: Arc<Relay>, order: Order, plan: Plan, room: Taken) -> Body {
     let left = plan.part.end - plan.part.start;
     let reader = Reader {
         sources: order.sources.into(),
@@ -111,10 +105,10 @@ struct Reader {
     order: Order,
     plan: Plan,
     /// The mirrors that have not failed.
-    sources: VecDeque<(HostId, String)>,
+    sources: VecDeque<Source>,
     /// What the first of them is sending.
     transfer: Option<Transfer>,
-    _room: OwnedSemaphorePermit,
+    _room: Taken,
 }
 
 /// Why a piece of a mirror is not handed on.
@@ -143,15 +137,15 @@ impl Reader {
 
     async fn checked(&mut self, piece: &Range<u64>, digest: &Digest) -> io::Result<Bytes> {
         let length = piece.end - piece.start;
-        while let Some((host, url)) = self.sources.front() {
-            let (host, url) = (*host, url.clone());
+        while let Some(source) = self.sources.front().cloned() {
+            let host = source.host;
             // A server gives up a client that is slow; so a transfer that was under way may break for a reason
             // that is none of the mirror's, and is begun once more.
             let was_under_way = self.transfer.is_some();
-            let mut read = self.read_mirror(&url, piece, digest).await;
+            let mut read = self.read_mirror(&source, piece, digest).await;
             if was_under_way && matches!(read, Err(Failure::Source(Error::Broken(_)))) {
                 self.transfer = None;
-                read = self.read_mirror(&url, piece, digest).await;
+                read = self.read_mirror(&source, piece, digest).await;
             }
             match read {
                 Ok(bytes) => {
@@ -174,14 +168,19 @@ impl Reader {
 
     async fn read_mirror(
         &mut self,
-        url: &str,
+        source: &Source,
         piece: &Range<u64>,
         digest: &Digest,
     ) -> Result<Bytes, Failure> {
         if self.transfer.is_none() {
             let size = self.order.size;
             let wanted = piece.start..self.plan.end(size);
-            let opened = self.relay.mirrors.open(url, &wanted, size).await?;
+            let opened = self
+                .relay
+                .lasting
+                .mirrors
+                .open(source, &wanted, size)
+                .await?;
             self.transfer = Some(opened);
         }
         let Some(transfer) = &mut self.transfer else {

@@ -1,13 +1,15 @@
 //! What a front end remembers of requests, in fixed memory, from one snapshot to the next.
 //!
 //! Docker and containerd come back to us when a mirror has failed them, and nothing else tells that one has:
-//! so [`retries`] remembers who was sent where, [`ladder`] says where a client is sent that comes back, and
+//! so [`retries`] remembers who was sent where, [`demand`] what was asked for, [`ladder`] says where a client is
+//! sent that comes back, and
 //! [`suspects`] where the crawler should look. [`popular`] is what is asked for most. All of it is tables of
 //! atomics that never grow: requests take no lock, and the worst that a full table does is to forget.
 //!
 //! Blobs are remembered by the numbers of a catalog: a snapshot hands this on only to one whose catalog goes on
 //! from its own.
 
+pub mod demand;
 pub mod ladder;
 pub mod popular;
 pub mod retries;
@@ -22,8 +24,9 @@ use oci_mirror::tree::catalog::BlobId;
 
 use crate::network::HostId;
 use crate::select::rank::ClientKey;
-use ladder::Rung;
+use demand::Trace;
 
+pub use demand::Demand;
 pub use popular::Popular;
 pub use retries::Retries;
 pub use suspects::Suspects;
@@ -55,23 +58,17 @@ pub struct Counts {
 
 /// Who asks, and for what if it may be a retry.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
+pub struct Asked<'a> {
     /// Who; `None` behind a socket file, where all clients are one.
     pub client: Option<ClientKey>,
-    /// For a whole blob, or the rest of one; `None`: for what no retry can be told by.
-    pub blob: Option<BlobId>,
-    /// For the rest of a transfer that broke.
-    pub resumes: bool,
+    /// For what of which blob; `None`: for what no retry can be told by.
+    pub of: Option<(BlobId, Demand<'a>)>,
 }
 
-impl Asked {
+impl Asked<'_> {
     /// A request that counts for nothing, and goes where its client was not failed.
     pub fn by(client: Option<ClientKey>) -> Self {
-        Self {
-            client,
-            blob: None,
-            resumes: false,
-        }
+        Self { client, of: None }
     }
 }
 
@@ -99,7 +96,7 @@ impl Remembered {
     /// one client says takes no mirror from anybody else.
     pub fn step<H>(
         &self,
-        asked: &Asked,
+        asked: &Asked<'_>,
         (at, window): (Instant, Duration),
         listed: &[H],
         id: impl Fn(&H) -> HostId,
@@ -110,16 +107,18 @@ impl Remembered {
             return (!listed.is_empty()).then_some(0);
         };
         let aside = |host| self.retries.is_aside(client, host, now, window);
-        let Some(blob) = asked.blob else {
+        let Some((blob, demand)) = asked.of else {
             return ladder::first(listed, |host| aside(id(host)));
         };
+        let meets = |trace: Trace<'_>| self.retries.meets(client, (blob, trace), now, window);
+        let sign = demand.sign(meets);
         let step = self.retries.note(client, blob, now, window, |before| {
-            ladder::step(before, asked.resumes, listed, &id, aside)
+            ladder::step(before, sign.request(before), listed, &id, aside)
         });
         if let Some(host) = step.skipped {
             self.suspect(host, blob, (client, at));
         }
-        if step.rung != Rung::First {
+        if step.is_retry {
             let count = match step.mirror {
                 Some(_) => &self.counts.to_mirrors,
                 None => &self.counts.to_origin,
@@ -155,7 +154,7 @@ mod tests {
         let client = |text: &str| ClientKey::of(text.parse().unwrap());
         let ask = |client, blob, at| {
             let asked = Asked {
-                blob: Some(BlobId(blob)),
+                of: Some((BlobId(blob), Demand::Whole)),
                 ..Asked::by(Some(client))
             };
             remembered.step(&asked, (at, WINDOW), &listed, |host| *host)

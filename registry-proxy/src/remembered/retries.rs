@@ -1,4 +1,4 @@
-//! Who was sent where lately: two tables of fixed size that requests read and write without waiting.
+//! Who was sent where lately: tables of fixed size that requests read and write without waiting.
 //!
 //! A client is its network, a blob its number. Both are hashed with a secret of this process, so that nobody
 //! can choose whom he collides with; the hash says in which set of four places an entry may be, and 22 bits of
@@ -13,12 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oci_mirror::tree::catalog::BlobId;
 
+use super::demand::Trace;
 use super::ladder::{Before, Rung, Step};
 use crate::network::HostId;
 use crate::select::rank::ClientKey;
 
 /// Sets of places for clients and blobs: 512 KiB.
 const SETS: usize = 1 << 14;
+
+/// Sets of places for what parts were asked for: 512 KiB.
+const TRACE_SETS: usize = 1 << 14;
 
 /// Sets of places for mirrors set aside: 128 KiB.
 const ASIDE_SETS: usize = 1 << 12;
@@ -42,6 +46,7 @@ const SLACK: u64 = 5;
 #[derive(Debug)]
 pub struct Retries {
     sent: Box<[Set]>,
+    traces: Box<[Set]>,
     aside: Box<[Set]>,
     /// When a mirror was last set aside for anybody; most of the time that is long ago.
     last_aside: AtomicU64,
@@ -58,6 +63,7 @@ impl Default for Retries {
         let table = |sets| std::iter::repeat_with(Set::default).take(sets).collect();
         Self {
             sent: table(SETS),
+            traces: table(TRACE_SETS),
             aside: table(ASIDE_SETS),
             last_aside: AtomicU64::new(0),
             secret: RandomState::new(),
@@ -89,6 +95,22 @@ impl Retries {
                 return step;
             }
         }
+    }
+
+    /// Leaves a trace of what of a blob a client asks for; whether it was there within the window.
+    pub fn meets(
+        &self,
+        client: ClientKey,
+        what: (BlobId, Trace<'_>),
+        now: u64,
+        window: u64,
+    ) -> bool {
+        let (blob, trace) = what;
+        let hash = self.secret.hash_one((client.bits(), blob.0, trace));
+        let set = set(&self.traces, hash);
+        let found = set.find(hash, now);
+        set.0[found.way].store(tag(hash) | stamp(now), Relaxed);
+        found.within(window).is_some()
     }
 
     /// Puts a mirror behind the others for a client, for a window.
@@ -201,7 +223,7 @@ fn before_of(entry: u64) -> Before {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use super::super::ladder;
+    use super::super::ladder::{self, Request};
     use super::*;
 
     fn client(number: u8) -> ClientKey {
@@ -211,7 +233,7 @@ mod tests {
     fn note(retries: &Retries, client: ClientKey, blob: u32, now: u64) -> Step {
         let listed = [HostId(1), HostId(2)];
         retries.note(client, BlobId(blob), now, 120, |before| {
-            ladder::step(before, false, &listed, |host| *host, |_| false)
+            ladder::step(before, Request::Whole, &listed, |host| *host, |_| false)
         })
     }
 
@@ -256,6 +278,26 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_is_of_one_client_blob_and_place_and_lasts_a_while() {
+        let retries = Retries::default();
+        let meets = |number, blob, trace, now| {
+            retries.meets(client(number), (BlobId(blob), trace), now, 120)
+        };
+        assert!(!meets(1, 1, Trace::From(5), 10));
+        for (number, blob, trace) in [
+            (2, 1, Trace::From(5)),
+            (1, 2, Trace::From(5)),
+            (1, 1, Trace::From(6)),
+            (1, 1, Trace::Chunks(5)),
+        ] {
+            assert!(!meets(number, blob, trace, 10), "{number} {blob} {trace:?}");
+        }
+        assert!(meets(1, 1, Trace::From(5), 130));
+        assert!(meets(1, 1, Trace::From(5), 250), "it was left anew");
+        assert!(!meets(1, 1, Trace::From(5), 371));
+    }
+
+    #[test]
     fn a_mirror_is_set_aside_for_one_client_and_a_while() {
         let retries = Retries::default();
         assert!(!retries.is_aside(client(1), HostId(1), 10, 120));
@@ -276,7 +318,8 @@ mod tests {
     fn a_number_that_does_not_fit_is_forgotten() {
         let retries = Retries::default();
         let listed = [HostId(1 << HOST_BITS | 3), HostId(3)];
-        let choose = |before| ladder::step(before, false, &listed, |host| *host, |_| false);
+        let choose =
+            |before| ladder::step(before, Request::Whole, &listed, |host| *host, |_| false);
         let note = || retries.note(client(1), BlobId(1), 10, 120, choose);
         assert_eq!(note().mirror, Some(0));
         let second = note();

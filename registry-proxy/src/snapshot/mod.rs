@@ -4,7 +4,9 @@
 //! the next snapshot beside the requests and swaps it in whole; a request in flight keeps the one it
 //! began with. A tree that is torn or half-written is refused and the last good snapshot stays.
 
+mod load;
 mod mirrors;
+mod seen;
 mod watcher;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,7 +30,8 @@ use crate::remembered::Remembered;
 use crate::select::{self, Client, Explanation, Network, Wanted};
 use crate::v2::{self, Asker};
 
-pub use watcher::{Error, Reconfigure, Watcher};
+pub use load::Error;
+pub use watcher::{Reconfigure, Watcher};
 
 /// Most mirrors named to one client.
 pub const MAX_MIRRORS: usize = 10;

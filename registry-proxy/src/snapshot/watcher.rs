@@ -3,25 +3,23 @@
 //! Everything that reads, and the end of a snapshot that is no longer used, happens on threads that may
 //! block: a request in flight waits for none of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use jiff::Timestamp;
-use oci_mirror::tree::{Catalog, Tree, TreePath, reader};
+use oci_mirror::tree::Tree;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use super::mirrors::{Known, Mirrors, Reading, Source, Version};
+use super::load::{Before, Error, Loaded, load};
+use super::mirrors::{Reading, Source, Version};
+use super::seen::{Connection, Seen, look};
 use super::{Settings, Snapshot};
 use crate::config::Config;
-use crate::db::{self, Database};
-use crate::file_mark::FileMark;
-use crate::geo::{self, Geo};
-use crate::observe::Redirects;
+use crate::geo::Geo;
 
 /// How often the tree and the database are looked at: one `stat` and one pragma.
 const TICK: Duration = Duration::from_secs(1);
@@ -66,13 +64,6 @@ pub struct Watcher {
     replaced: Vec<Arc<Snapshot>>,
 }
 
-/// The database of mirrors, and how often it was opened.
-#[derive(Debug)]
-struct Connection {
-    source: Source,
-    number: u64,
-}
-
 /// New settings, and who waits until they hold.
 type Change = (Settings, oneshot::Sender<()>);
 
@@ -89,24 +80,6 @@ impl Reconfigure {
             let _ = held.await;
         }
     }
-}
-
-/// Tells one version of tree and database from the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    state: Option<FileMark>,
-    /// Device and inode, and the version if it can be read.
-    database: Option<(u64, u64)>,
-    version: Option<Version>,
-}
-
-/// The next snapshot, and what it was made of.
-struct Loaded {
-    snapshot: Snapshot,
-    read: Option<Version>,
-    reading: Option<Reading>,
-    /// Why part of it is what was known before.
-    problem: Option<Error>,
 }
 
 impl Watcher {
@@ -164,7 +137,9 @@ impl Watcher {
     }
 
     /// Takes over other settings, and swaps in the current snapshot with them.
-    fn apply(&mut self, settings: Settings) {
+    fn apply(&mut self, mut settings: Settings) {
+        let relay = &settings.policy.relay;
+        settings.policy.relay = Arc::new(relay.going_on_from(&self.settings.policy.relay));
         if let Some(current) = self.snapshot.load_full() {
             let Settings {
                 geo,
@@ -271,56 +246,13 @@ impl Watcher {
 
     async fn load(&mut self, found: Option<Version>) -> Result<Loaded, Error> {
         let (root, settings) = (self.tree.clone(), self.settings.clone());
-        let (previous, version) = (self.snapshot.load_full(), self.read);
-        let reading = self.reading.take();
-        let source = std::mem::replace(&mut self.open.source, Source::Absent);
-        let load = move || {
-            let known = previous.as_deref();
-            let catalog = load_catalog(&root, known).map_err(Error::Tree);
-            let (tree, catalog, torn) = match (catalog, known) {
-                (Ok((tree, catalog)), _) => (tree, catalog, None),
-                // A torn tree is no reason to send clients to a mirror that has turned out bad.
-                (Err(error), Some(known)) => {
-                    (known.tree.clone(), Arc::clone(&known.catalog), Some(error))
-                }
-                (Err(error), None) => return (Err(error), source),
-            };
-            let before = known.map(|snapshot| Known {
-                snapshot,
-                version,
-                reading,
-            });
-            let mirrors = Mirrors::of(&catalog, (&source, found), before);
-            let counted = known.map(|known| (&*known.network, &known.redirects));
-            let pieces = known
-                .filter(|known| Arc::ptr_eq(&known.catalog, &catalog))
-                .map(|known| Arc::clone(&known.pieces));
-            let remembered = known
-                .filter(|known| catalog.goes_on_from(&known.catalog))
-                .map(|known| Arc::clone(&known.remembered));
-            // What could not be taken up makes nothing younger.
-            let kept = known.filter(|_| torn.is_some()).map(|known| known.loaded);
-            let loaded = Loaded {
-                problem: torn.or(mirrors.problem.map(Error::Database)),
-                read: mirrors.version,
-                reading: mirrors.reading,
-                snapshot: Snapshot {
-                    redirects: Redirects::following(&mirrors.network, counted),
-                    loaded: kept.unwrap_or_else(Timestamp::now),
-                    pieces: pieces.unwrap_or_default(),
-                    remembered: remembered.unwrap_or_default(),
-                    tree,
-                    catalog,
-                    network: mirrors.network,
-                    presence: mirrors.presence,
-                    geo: settings.geo,
-                    policy: settings.policy,
-                    trusted: settings.trusted,
-                    access: settings.access,
-                },
-            };
-            (Ok(loaded), source)
+        let before = Before {
+            snapshot: self.snapshot.load_full(),
+            version: self.read,
+            reading: self.reading.take(),
         };
+        let source = std::mem::replace(&mut self.open.source, Source::Absent);
+        let load = move || (load(&root, settings, (&source, found), before), source);
         let (loaded, source) = spawn_blocking(load).await.map_err(|_| Error::Stopped)?;
         self.open.source = source;
         loaded
@@ -360,84 +292,63 @@ impl Watcher {
     }
 }
 
-/// The tree and its catalog, which shares with the one known what has not changed.
-fn load_catalog(
-    root: &Path,
-    known: Option<&Snapshot>,
-) -> Result<(Tree, Arc<Catalog>), reader::Error> {
-    // Opened anew each time: the directory may have been replaced as a whole.
-    let tree = Tree::open(root)?;
-    let catalog = match known {
-        Some(known) => Catalog::load(&tree, Some(&known.catalog))?,
-        None => first_catalog(&tree)?,
-    };
-    Ok((tree.following(), Arc::new(catalog)))
-}
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use oci_mirror::descriptor::Descriptor;
+    use oci_mirror::digest::Algorithm;
+    use oci_mirror::media_type::MediaType;
+    use oci_mirror::tree::writer::{Image, TreeWriter};
 
-/// The catalog to start with: without an earlier one to keep, what is damaged is left out.
-fn first_catalog(tree: &Tree) -> Result<Catalog, reader::Error> {
-    let (catalog, damage) = Catalog::salvage(tree)?;
-    for (name, error) in damage {
-        error!(error = &error as &dyn std::error::Error, repository = %name, "leaving out what is damaged");
+    use super::*;
+    use crate::db::Database;
+    use crate::network::NewHost;
+
+    fn publish(writer: &TreeWriter, name: &str) {
+        let index =
+            format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"name":"{name}"}}}}"#);
+        let digest = Algorithm::Sha256.digest(index.as_bytes());
+        writer.stage_bytes(digest, index.as_bytes()).unwrap();
+        let image = Image {
+            repo: name.parse().unwrap(),
+            tag: Some("1".parse().unwrap()),
+            root: Descriptor::new(MediaType::OCI_INDEX, digest, index.len() as u64),
+            reach: vec![digest],
+            tag_referrers: None,
+        };
+        writer.publish(&[image]).unwrap();
+        writer.finish(Timestamp::UNIX_EPOCH).unwrap();
     }
-    Ok(catalog)
-}
 
-/// The marks of the files, and the database opened if its file is there and is still the same.
-fn look(tree: &Path, path: &Path, open: Connection) -> (Seen, Connection) {
-    let state = FileMark::of(&TreePath::State.under(tree));
-    let mut number = open.number;
-    let file = FileMark::of(path).map(|mark| mark.identity());
-    let found = match (file, open.source) {
-        (None, Source::Absent) => Ok((Source::Absent, None)),
-        // One that is being replaced, or was removed by mistake.
-        (None, _) => Ok((Source::Broken, None)),
-        (Some(file), source) => {
-            let opened = match source {
-                Source::Open(open) if open.is_file(file) => Ok(open),
-                _ => {
-                    number += 1;
-                    Database::open_reader(path)
-                }
-            };
-            opened.and_then(|open| {
-                let data = open.data_version()?;
-                let version = Version {
-                    connection: number,
-                    data,
-                };
-                Ok((Source::Open(open), Some(version)))
-            })
-        }
-    };
-    let (source, version) = found.unwrap_or_else(|error| {
-        debug!(
-            error = &error as &dyn std::error::Error,
-            "cannot open the database of mirrors"
-        );
-        (Source::Broken, None)
-    });
-    let seen = Seen {
-        state,
-        database: file,
-        version,
-    };
-    (seen, Connection { source, number })
-}
-
-/// Why there is no snapshot.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The tree.
-    #[error("cannot use the tree")]
-    Tree(#[source] reader::Error),
-    /// The database of mirrors.
-    #[error("cannot read the mirrors")]
-    Database(#[source] db::Error),
-    /// A geographic database.
-    #[error("cannot use the geographic databases")]
-    Geo(#[source] geo::Error),
-    /// The process is ending.
-    #[error("loading was cut off")]
-    Stopped,
+    #[tokio::test]
+    async fn a_crawl_costs_no_piece_hashes_but_another_tree_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, path) = (directory.path().join("tree"), directory.path().join("db"));
+        let writer = TreeWriter::open(&tree).unwrap();
+        publish(&writer, "a");
+        let mut database = Database::open(&path).unwrap();
+        let config = Config {
+            tree,
+            database: path,
+            ..Config::default()
+        };
+        let snapshot = Arc::new(ArcSwapOption::empty());
+        let mut watcher = Watcher::open(&config, Arc::clone(&snapshot)).unwrap();
+        watcher.once().await;
+        let known = || Arc::clone(&snapshot.load().as_ref().unwrap().pieces);
+        let first = known();
+        let urls = vec!["https://m.example".parse().unwrap()];
+        database
+            .add_host(&NewHost::new("m".parse().unwrap(), urls))
+            .unwrap();
+        watcher.rest = Instant::now();
+        watcher.once().await;
+        assert_eq!(snapshot.load().as_ref().unwrap().network.hosts().len(), 1);
+        assert!(Arc::ptr_eq(&first, &known()));
+        publish(&writer, "b");
+        watcher.once().await;
+        let catalog = Arc::clone(&snapshot.load().as_ref().unwrap().catalog);
+        assert_eq!(catalog.repositories().count(), 2);
+        assert!(!Arc::ptr_eq(&first, &known()));
+    }
 }

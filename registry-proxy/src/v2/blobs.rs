@@ -3,9 +3,12 @@
 //! No client survives a 404 or wrong bytes from a mirror, so only verified mirrors are named. Small
 //! blobs, image configs above all, are sent from here: the round trip would cost more than the bytes,
 //! and podman gives up a pull when the config fails. A client that comes back from a mirror is sent to
-//! another one, and at last gets the bytes, see [`ladder`](crate::remembered::ladder).
+//! another one, and at last gets the bytes, see [`ladder`](crate::remembered::ladder). What the tree has lost is at
+//! mirrors only, whatever its size and however it is asked for: then a client that comes back goes from one to
+//! the next.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, VARY,
@@ -14,7 +17,7 @@ use http::{Method, Response, StatusCode};
 use oci_mirror::digest::Digest;
 use oci_mirror::http::Body;
 use oci_mirror::http::conditions;
-use oci_mirror::range::Selection;
+use oci_mirror::range::{ByteRanges, Selection};
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::pieces::count_for;
@@ -31,7 +34,7 @@ use crate::metalink::{self, fields};
 use crate::observe::Kind;
 use crate::presence::HostPosition;
 use crate::relay;
-use crate::remembered::{Asked, OURSELVES};
+use crate::remembered::{Asked, Demand, OURSELVES};
 use crate::select::rank::ClientKey;
 use crate::snapshot::Snapshot;
 
@@ -85,8 +88,7 @@ pub fn respond(
         if let Some(ranges) = ranges {
             part = Part {
                 selection: Some(ranges.select(blob.size)),
-                are_several: ranges.are_several(),
-                resumes: ranges.is_resumption(),
+                ranges: Some(ranges),
             };
         }
     }
@@ -107,10 +109,8 @@ pub fn respond(
 struct Part {
     /// Nothing: the whole.
     selection: Option<Selection>,
-    /// It was asked for in several ranges.
-    are_several: bool,
-    /// It is the rest of a transfer that broke.
-    resumes: bool,
+    /// What says so.
+    ranges: Option<ByteRanges>,
 }
 
 impl Part {
@@ -120,6 +120,22 @@ impl Part {
             Some(Selection::Part(part)) => part.end - part.start,
             Some(Selection::Unsatisfiable) => 0,
             None | Some(Selection::Whole | Selection::Parts(_)) => size,
+        }
+    }
+
+    fn are_several(&self) -> bool {
+        self.ranges.as_ref().is_some_and(ByteRanges::are_several)
+    }
+
+    /// What may tell of a retry. Whoever wants some part of a blob, as those do who load what is used of it, says
+    /// nothing of another.
+    fn demand(&self, size: u64) -> Option<Demand<'_>> {
+        match &self.ranges {
+            Some(ranges) if ranges.are_several() => Some(Demand::Parts(ranges)),
+            ranges => match ranges.as_ref().and_then(ByteRanges::resumes_at) {
+                Some(first) => Some(Demand::From(first)),
+                None => (self.length(size) == size).then_some(Demand::Whole),
+            },
         }
     }
 }
@@ -135,9 +151,11 @@ fn deliver(
     let (blob, policy) = (subject.blob, &snapshot.policy);
     let wanted = part.length(blob.size);
     let client = request.client().map(ClientKey::of);
-    let step = |mirrors: &mut [_], asked: Asked| take_step(mirrors, &asked, request, snapshot);
+    let step = |mirrors: &mut [_], asked: &Asked<'_>| {
+        take_step(mirrors, asked, (request.at, policy.retry_window), snapshot)
+    };
     // Not every mirror answers several ranges at once, and podman bears no other answer.
-    let far = !mirrors.is_empty() && blob.size >= policy.min_size && !part.are_several;
+    let far = !mirrors.is_empty() && blob.size >= policy.min_size && !part.are_several();
     let through = far && policy.relay.is_for(request.headers);
     let from = policy.relay.settings.from;
     let relays = through
@@ -149,23 +167,21 @@ fn deliver(
             Some(Found::Manifest(_)) => false,
         };
     if relays {
-        step(mirrors, Asked::by(Some(*OURSELVES)));
+        let ourselves = Asked::by(Some(*OURSELVES));
+        take_step(mirrors, &ourselves, (request.at, relay::ASIDE), snapshot);
         if let Some(response) = relay(part, subject, mirrors, snapshot, found.as_ref())? {
             return Ok(Reply::Content(response));
         }
     }
+    let demand = part.demand(blob.size);
+    let asked = Asked {
+        of: demand.map(|demand| (subject.id, demand)),
+        ..Asked::by(client)
+    };
+    let redirects = far && !through;
     // What was read is read because the bytes are to be sent from here.
-    if far && !through && found.is_none() {
-        // Whoever wants some part of a blob, as those do who load what is used of it, says nothing of another.
-        let is_counted = part.resumes || wanted == blob.size;
-        let asked = Asked {
-            blob: is_counted.then_some(subject.id),
-            resumes: part.resumes,
-            ..Asked::by(client)
-        };
-        if step(mirrors, asked) {
-            return Ok(Reply::Redirect(wanted));
-        }
+    if redirects && found.is_none() && step(mirrors, &asked) {
+        return Ok(Reply::Redirect(wanted));
     }
     match found {
         Some(Found::Blob(Ok(opened))) => {
@@ -176,7 +192,10 @@ fn deliver(
         // The tree has lost it, but a mirror was seen to hold it.
         Some(Found::Blob(Err(error))) if !mirrors.is_empty() => {
             tracing::error!(error = &error as &dyn std::error::Error, blob = %blob.digest, "redirecting instead");
-            step(mirrors, Asked::by(client));
+            // One that would have been redirected anyway has taken its step, and that led here.
+            if redirects || !step(mirrors, &asked) {
+                step(mirrors, &Asked::by(client));
+            }
             Ok(Reply::Redirect(wanted))
         }
         Some(Found::Blob(Err(error))) => Err(Halt::Error(error)),
@@ -188,18 +207,16 @@ fn deliver(
 /// Puts the mirror first where the client is to go, those before it last; whether there is one.
 fn take_step(
     mirrors: &mut [HostPosition],
-    asked: &Asked,
-    request: &Request<'_>,
+    asked: &Asked<'_>,
+    (at, window): (Instant, Duration),
     snapshot: &Snapshot,
 ) -> bool {
-    let window = snapshot.policy.retry_window;
     if window.is_zero() {
         return true;
     }
     let id = |host: &HostPosition| snapshot.network.host(*host).id;
-    let step = snapshot
-        .remembered
-        .step(asked, (request.at, window), mirrors, id);
+    let remembered = &snapshot.remembered;
+    let step = remembered.step(asked, (at, window), mirrors, id);
     if let Some(first) = step {
         mirrors.rotate_left(first);
     }
@@ -230,9 +247,14 @@ fn relay(
         },
     };
     let path = TreePath::Blob(blob.digest);
-    let source = |host: &HostPosition| {
-        let base = &snapshot.network.source(*host).base;
-        (snapshot.network.host(*host).id, format!("{base}{path}"))
+    let source = |position: &HostPosition| {
+        let host = snapshot.network.host(*position);
+        let base = &snapshot.network.source(*position).base;
+        relay::Source {
+            host: host.id,
+            url: format!("{base}{path}"),
+            policy: snapshot.policy.relay.policy.towards(host),
+        }
     };
     let order = relay::Order {
         digest: blob.digest,

@@ -7,10 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use oci_mirror::digest::Digest;
+use support::peer::authority::Authority;
 use support::peer::podman::Podman;
-use support::peer::skopeo;
+use support::peer::{free_address, nginx, rsyncd, skopeo};
 
 use super::{Fault, Goes, IMAGE, Site};
+use crate::network::{FrontEnd, Tools, tree, wait};
 
 /// podman calls itself by the library it is made of.
 const THROUGH_MIRRORS: &str =
@@ -122,6 +124,69 @@ fn what_the_tree_has_lost_or_cannot_check_is_taken_where_it_is() {
     std::fs::remove_dir_all(tree.join("pieces")).unwrap();
     whole(&site);
     assert_eq!(site.metric(FROM_MIRRORS), 0);
+}
+
+#[test]
+fn a_mirror_that_fails_the_front_end_is_asked_last_even_if_clients_are_not_remembered() {
+    let mut site = Site::start(&format!(
+        "[redirect]\nretry-window = \"0s\"\n{THROUGH_MIRRORS}"
+    ));
+    site.fail(Fault::Unavailable);
+    for _ in 0..3 {
+        let (answer, goes) = site.ask(&[PODMAN]);
+        assert_eq!((goes, answer.status.as_u16()), (Goes::Here, 200));
+        assert_eq!(site.metric("registry_proxy_suspects_total "), 1);
+    }
+    assert_eq!(site.metric(FROM_TREE), 0);
+    assert_eq!(site.goes(&[]), Goes::Failing, "that is for us to remember");
+}
+
+#[test]
+fn a_reload_forgets_nothing_of_what_went_through() {
+    let site = Site::start(THROUGH_MIRRORS);
+    let config = site.directory.path().join("config.toml");
+    assert_eq!(site.goes(&[PODMAN]), Goes::Here);
+    let streamed = site.metric(FROM_MIRRORS);
+    assert!(streamed > 0);
+    let settings = std::fs::read_to_string(&config).unwrap();
+    let settings = settings.replace("containers<5.25", "containers<5.20");
+    std::fs::write(&config, settings).unwrap();
+    wait(|| site.goes(&[PODMAN]) == Goes::Failing);
+    assert!(site.metric(FROM_MIRRORS) >= streamed);
+}
+
+#[test]
+fn a_mirror_known_by_an_authority_of_the_crawler_is_read_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    rsyncd::sync(tree(), path("mirror"), &[]).unwrap();
+    let authority = Authority::new(&path("authority")).unwrap();
+    let address = free_address().unwrap();
+    let (root, certificate) = (path("mirror"), authority.nginx_settings());
+    let site = format!(
+        "server {{ listen {address} ssl; {certificate} root \"{}\"; }}",
+        root.display()
+    );
+    let _mirror = nginx::start_site(&site, address, &path("nginx")).unwrap();
+    let tools = Tools::new(tree(), directory.path());
+    tools.add_mirror("m", &format!("https://{address}"), "DE");
+    let authorities = format!(
+        "[crawler]\nenabled = false\nauthorities = [{:?}]\n",
+        authority.certificate()
+    );
+    std::fs::write(path("crawl.toml"), &authorities).unwrap();
+    let crawl = path("crawl.toml");
+    tools.run(&["crawl", "--once", "--config", crawl.to_str().unwrap()]);
+    let front_end = FrontEnd::with(&format!("{authorities}{THROUGH_MIRRORS}"), tools);
+    let (layer, length) = front_end.largest_layer("debian", "12");
+    let answer = front_end.get(&layer, &[PODMAN]);
+    assert_eq!(answer.status.as_u16(), 200);
+    assert_eq!(answer.body.len() as u64, length);
+    let metrics = front_end.get("/metrics", &[]).text();
+    assert!(
+        metrics.contains(&format!("{FROM_MIRRORS}{length}")),
+        "{metrics}"
+    );
 }
 
 /// How many pull at once.

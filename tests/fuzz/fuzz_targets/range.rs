@@ -26,5 +26,5 @@ fuzz_target!(|input: (u64, u8, &str)| {
     assert!(parts.iter().all(|part| part.start < part.end && part.end <= length));
     let sum: u128 = parts.iter().map(|part| u128::from(part.end - part.start)).sum();
     assert!(sum <= u128::from(length));
-    assert!(!ranges.is_resumption() || parts.len() < 2);
+    assert!(ranges.resumes_at().is_none() || parts.len() < 2);
 });
