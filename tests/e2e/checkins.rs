@@ -98,8 +98,8 @@ impl Scene {
         let mut curl = peer("curl").unwrap();
         curl.args(["--silent", "--show-error", "--fail-with-body"])
             .args(["--header", "Content-Type: application/json"])
-            .arg(format!("--header=Authorization: Bearer {}", self.token))
-            .arg(format!("--data-binary=@{}", file.display()))
+            .args(["--header", &format!("Authorization: Bearer {}", self.token)])
+            .args(["--data-binary", &format!("@{}", file.display())])
             .arg(self.front_end.url("/api/v1/checkin"));
         let answer = run(&mut curl).unwrap().stdout;
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
