@@ -1,5 +1,6 @@
 //! The desk: where mirrors check in.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -235,7 +236,7 @@ impl Desk {
         entry.blobs = present(&verdicts);
         let recorded =
             self.write(|database| database.check_in(host.id, &entry, verdicts, None, catalog))?;
-        self.tell(host, &entry, recorded)?;
+        tell(host, &entry, recorded)?;
         Ok(answer(Presence::Taken, Crawl::None))
     }
 
@@ -289,34 +290,36 @@ impl Desk {
         now: Timestamp,
     ) -> Result<String, Refusal> {
         let categories = &announced.categories;
-        let mut told: String = categories
-            .iter()
-            .map(|category| {
-                let (name, count) = (&category.name, category.directories);
-                format!("{name}: directories updated: {count} added: 0 deleted 0\n")
-            })
-            .collect();
-        let names = categories.iter().flat_map(|it| &it.repositories);
+        let mut told = String::new();
+        for category in categories {
+            let (name, count) = (&category.name, category.directories);
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                told,
+                "{name}: directories updated: {count} added: 0 deleted 0"
+            );
+        }
+        let repositories = categories.iter().flat_map(|it| &it.repositories);
         let mut entry = CheckIn {
             at: now,
             way: Way::XmlRpc,
             serial: None,
             state: None,
-            repositories: Some(names.clone().count() as u64),
+            repositories: Some(repositories.clone().count() as u64),
             blobs: 0,
             damaged: None,
         };
         if host.is_private() {
             let snapshot = self.snapshot.load_full().ok_or(Refusal::Unavailable)?;
             let catalog = &snapshot.catalog;
-            let named = presence::named(names, host, catalog);
+            let named = presence::named(repositories, host, catalog);
             let recorded = self.write(|database| {
                 let listed = database.listed_for(host.id, catalog)?;
                 let verdicts = presence::of_directories(&named, &listed);
                 entry.blobs = present(&verdicts);
                 database.check_in(host.id, &entry, verdicts, Some(&named), catalog)
             })?;
-            self.tell(host, &entry, recorded)?;
+            tell(host, &entry, recorded)?;
             if entry.blobs == 0 {
                 told.push_str("what is there counts from the next time on\n");
             }
@@ -339,28 +342,6 @@ impl Desk {
         Ok(if is_hinted { Crawl::Soon } else { Crawl::None })
     }
 
-    /// Tells what a check-in of a private mirror has come to; refuses what came to nothing.
-    fn tell(
-        &self,
-        host: &Host,
-        entry: &CheckIn,
-        recorded: Option<Recorded>,
-    ) -> Result<(), Refusal> {
-        // Meanwhile it is another mirror, or none.
-        let recorded = recorded.ok_or(Refusal::Unknown)?;
-        info!(
-            host.name = %host.name,
-            serial = entry.serial,
-            blobs = entry.blobs,
-            way = %entry.way,
-            "{} has checked in", host.name
-        );
-        for notice in Notice::of(&recorded, &host.site, &[], entry.at) {
-            Notifier::default().tell(notice);
-        }
-        Ok(())
-    }
-
     /// Looks something up, if there is a database.
     fn read<T>(
         &self,
@@ -371,27 +352,46 @@ impl Desk {
         }
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         if !reader.as_ref().is_some_and(Database::is_in_place) {
-            *reader = Some(Database::open_reader(&self.database).map_err(unavailable)?);
+            *reader =
+                Some(Database::open_reader(&self.database).map_err(|error| unavailable(&error))?);
         }
         let found = reader.as_ref().map(work).transpose();
         if found.is_err() {
             *reader = None;
         }
-        found.map_err(unavailable)
+        found.map_err(|error| unavailable(&error))
     }
 
     fn write<T>(
         &self,
         work: impl FnOnce(&mut Database) -> Result<T, db::Error>,
     ) -> Result<T, Refusal> {
-        let mut database = Database::open_existing(&self.database).map_err(unavailable)?;
-        work(&mut database).map_err(unavailable)
+        let mut database =
+            Database::open_existing(&self.database).map_err(|error| unavailable(&error))?;
+        work(&mut database).map_err(|error| unavailable(&error))
     }
 }
 
-fn unavailable(error: db::Error) -> Refusal {
+/// Tells what a check-in of a private mirror has come to; refuses what came to nothing.
+fn tell(host: &Host, entry: &CheckIn, recorded: Option<Recorded>) -> Result<(), Refusal> {
+    // Meanwhile it is another mirror, or none.
+    let recorded = recorded.ok_or(Refusal::Unknown)?;
+    info!(
+        host.name = %host.name,
+        serial = entry.serial,
+        blobs = entry.blobs,
+        way = %entry.way,
+        "{} has checked in", host.name
+    );
+    for notice in Notice::of(&recorded, &host.site, &[], entry.at) {
+        Notifier::default().tell(notice);
+    }
+    Ok(())
+}
+
+fn unavailable(error: &db::Error) -> Refusal {
     error!(
-        error = &error as &dyn std::error::Error,
+        error = error as &dyn std::error::Error,
         "a check-in cannot be recorded"
     );
     Refusal::Unavailable

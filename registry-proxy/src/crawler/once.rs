@@ -285,7 +285,7 @@ fn choose(database: &Path, names: &[HostName]) -> Result<(Vec<Host>, Vec<Host>),
         turn.map(|turn| turn.host.clone())
             .ok_or_else(|| db::Error::NameUnknown(name.to_string()))
     };
-    let named: Result<Vec<Host>, db::Error> = names.iter().map(find).collect();
+    let asked_for: Result<Vec<Host>, db::Error> = names.iter().map(find).collect();
     // One that says itself what it has is looked at only by name.
     let hosts = turns.into_iter().filter(|turn| !turn.checks_in());
     let reachable: Vec<Host> = hosts.map(|turn| turn.host).collect();
@@ -293,7 +293,7 @@ fn choose(database: &Path, names: &[HostName]) -> Result<(Vec<Host>, Vec<Host>),
         let wanted = reachable.iter().filter(|host| host.is_wanted());
         wanted.cloned().collect()
     } else {
-        named?
+        asked_for?
     };
     Ok((chosen, reachable))
 }

@@ -81,7 +81,7 @@ pub(super) fn one(
     as_json: bool,
 ) -> Result<String> {
     let listed = database.host(name)?;
-    let expected = match listed.crawled_at {
+    let expected = match listed.crawled_at.or(listed.checked_in_at) {
         Some(_) => None,
         None => expected(&listed.host, config),
     };
@@ -98,7 +98,6 @@ pub(super) fn one(
             .iter()
             .map(|(at, probe)| json!({"at": at, "what": probe}))
             .collect();
-        mirror["has-token"] = json!(database.has_token(host)?);
         mirror["check-ins"] = json!(database.check_ins(host)?);
         mirror["odds-of-a-day"] = json!(database.odds_of_a_day(host)?);
         mirror["expected-odds-of-a-day"] = json!(expected);
@@ -139,11 +138,7 @@ pub(super) fn one(
     // The first one is the status.
     let further = host.objections().into_iter().skip(1);
     rows.extend(further.map(|objection| ("besides", objection.to_string())));
-    if is_silent(&listed, database.verified_count(host.id)?) {
-        let silent =
-            "it is not known what it holds: it has not said so for long, or it holds nothing";
-        rows.push(("besides", silent.to_owned()));
-    }
+    rows.extend(silence(database, &listed)?.map(|silence| ("besides", silence)));
     let failing = host.failing_repositories.iter();
     rows.extend(failing.map(|(name, reason)| ("not used for", format!("{name}: {reason}"))));
     let rows: Vec<Vec<String>> = rows
@@ -217,6 +212,7 @@ pub(super) fn value(database: &Database, listed: &Listed) -> Result<Value> {
     let mut mirror = serde_json::to_value(&listed.host)?;
     mirror["verified"] = json!(database.verified_count(listed.host.id)?);
     mirror["crawled-at"] = json!(listed.crawled_at);
+    mirror["has-token"] = json!(database.has_token(listed.host.id)?);
     mirror["checked-in-at"] = json!(listed.checked_in_at);
     let objections = listed.host.objections();
     mirror["active"] = json!(objections.is_empty());
@@ -242,9 +238,12 @@ fn minute(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M").to_string()
 }
 
-/// Whether a mirror that is known by its word alone has none to be known by.
-fn is_silent(listed: &Listed, verified: u64) -> bool {
-    listed.host.is_private() && listed.checked_in_at.is_some() && verified == 0
+/// What is to be said of a mirror that is known by its word alone, and has none to be known by.
+fn silence(database: &Database, listed: &Listed) -> Result<Option<String>> {
+    let is_believed = listed.host.is_private() && listed.checked_in_at.is_some();
+    let silence = "it is not known what it holds: it has not said so for long, or it holds nothing";
+    let is_silent = is_believed && database.verified_count(listed.host.id)? == 0;
+    Ok(is_silent.then(|| silence.to_owned()))
 }
 
 /// Whether a mirror can, and what it said last.
