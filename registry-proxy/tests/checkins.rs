@@ -202,8 +202,8 @@ async fn a_private_mirror_holds_what_it_says_and_is_not_crawled() {
     assert!(hall.bench.standing("m").is_err(), "nobody can reach it");
 
     let told = hall.told(&token, &hall.report()).await;
-    let taken = json!({"status": "recorded", "presence": "taken", "crawl": "none"});
-    assert_eq!(told, taken);
+    let expected = json!({"status": "recorded", "presence": "taken", "crawl": "none"});
+    assert_eq!(told, expected);
     assert_eq!(hall.held("m"), hall.bench.blobs());
     assert_eq!(hall.bench.standing("m"), Ok(()));
     let report = hall.bench.crawl(Depth::Incremental).await;
@@ -418,7 +418,7 @@ async fn a_token_that_is_taken_back_or_replaced_is_worth_nothing() {
     for file in files.map(|file| file.unwrap().path()) {
         if file.is_file() {
             let bytes = std::fs::read(&file).unwrap();
-            let secret = token.reveal()[13..].as_bytes();
+            let secret = &token.reveal().as_bytes()[13..];
             let is_there = bytes.windows(secret.len()).any(|it| it == secret);
             assert!(!is_there, "{}", file.display());
         }
