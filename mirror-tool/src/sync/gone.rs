@@ -63,7 +63,7 @@ pub(super) fn update(gone: &mut Gone, missed: &[TreePath], back: &[TreePath], no
 pub(super) fn take_due(gone: &mut Gone, now: i64, grace: i64) -> Vec<Vec<TreePath>> {
     let mut steps = vec![Vec::new(); 3];
     gone.retain(|path, since| {
-        let is_due = since.saturating_add(grace) <= now;
+        let is_due = is_due(*since, now, grace);
         if is_due && let Some(step) = steps.get_mut(step_of(path)) {
             step.push(path.clone());
         }
@@ -72,9 +72,14 @@ pub(super) fn take_due(gone: &mut Gone, now: i64, grace: i64) -> Vec<Vec<TreePat
     steps
 }
 
-/// When the next of it has had its grace.
-pub(super) fn next_due(gone: &Gone, grace: i64) -> Option<i64> {
-    gone.values().min().map(|since| since.saturating_add(grace))
+/// Since when the oldest of it is gone.
+pub(super) fn oldest(gone: &Gone) -> Option<i64> {
+    gone.values().min().copied()
+}
+
+/// Whether what is gone since then has had its grace.
+pub(super) fn is_due(since: i64, now: i64, grace: i64) -> bool {
+    since.saturating_add(grace) <= now
 }
 
 fn step_of(path: &TreePath) -> usize {
@@ -172,7 +177,7 @@ mod tests {
         let mut gone = Gone::new();
         update(&mut gone, &[blob("a"), link("a")], &[], 100);
         update(&mut gone, &[blob("a"), blob("b")], &[], 150);
-        assert_eq!(next_due(&gone, 50), Some(150));
+        assert_eq!(oldest(&gone), Some(100));
         assert_eq!(take_due(&mut gone.clone(), 149, 50).concat(), []);
         let steps = take_due(&mut gone, 150, 50);
         assert_eq!(steps, [vec![], vec![link("a")], vec![blob("a")]]);
