@@ -211,7 +211,7 @@ impl TreeWriter {
         }
     }
 
-    fn unmark_dirty(&self) -> Result<(), Error> {
+    pub(super) fn unmark_dirty(&self) -> Result<(), Error> {
         remove_if_there(&self.temporary.join(DIRTY))
     }
 }
@@ -299,7 +299,7 @@ fn is_same_but_for_the_state(mut one: impl BufRead, mut other: impl BufRead) -> 
     }
 }
 
-fn remove_if_there(path: &Path) -> Result<(), Error> {
+pub(super) fn remove_if_there(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::write(path, source)),
         _ => Ok(()),

@@ -4,7 +4,7 @@
 //! that roots go before leaves whatever the file system reorders: killed anywhere, nothing that is left
 //! names what is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,20 +40,24 @@ impl TreeWriter {
             emptied.append(&mut touched);
         }
         emptied.extend(empty.iter().map(|path| self.tree.root().join(path)));
-        let touched = self.remove_empty(emptied)?;
+        let touched = self.remove_empty(emptied, &HashSet::new())?;
         self.sync_remaining(&touched)
     }
 
-    /// Removes those of `directories` that are empty, and the ones above that this leaves empty; returns
-    /// the directories that lost one.
-    fn remove_empty(&self, directories: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>, Error> {
+    /// Removes those of `directories` that are empty, and the ones above that this leaves empty, but for
+    /// those to `keep` (relative to the tree); returns the directories that lost one.
+    pub(super) fn remove_empty(
+        &self,
+        directories: BTreeSet<PathBuf>,
+        keep: &HashSet<PathBuf>,
+    ) -> Result<BTreeSet<PathBuf>, Error> {
         let mut pending = directories;
         let mut touched = BTreeSet::new();
         // The last in order has nothing of the set below it.
         while let Some(directory) = pending.pop_last() {
             let below = directory.strip_prefix(self.tree.root());
             // `blobs`, `repos` and `pieces` themselves stay.
-            if below.is_ok_and(|below| below.components().count() < 2) {
+            if below.is_ok_and(|below| below.components().count() < 2 || keep.contains(below)) {
                 continue;
             }
             match fs::remove_dir(&directory) {
@@ -82,7 +86,7 @@ impl TreeWriter {
     }
 
     /// Makes removals durable, in directories that may be gone themselves by now.
-    fn sync_remaining(&self, directories: &BTreeSet<PathBuf>) -> Result<(), Error> {
+    pub(super) fn sync_remaining(&self, directories: &BTreeSet<PathBuf>) -> Result<(), Error> {
         let remaining = directories.iter().filter(|path| path.is_dir());
         self.sync_directories(&remaining.cloned().collect())
     }

@@ -1,17 +1,36 @@
 //! Making a tree the same as another one, all of whose content has been brought here and verified.
 //!
 //! Nothing is decided here. The caller says what the tree lacks; this gives it names, leaves before roots,
-//! with three syncs for all of it.
+//! with the disk told to catch up between the steps, once for each step and not for each file:
+//!
+//! 1. [`TreeWriter::replicate`] makes the content durable, names it, links it, makes the names durable,
+//!    and only then replaces what names others, each `index.json`;
+//! 2. [`TreeWriter::conclude`] replaces the list and, last, `state.json`;
+//! 3. [`TreeWriter::remove_unlisted`] takes away, much later, what the list no longer has.
+//!
+//! Kill it anywhere: an `index.json` that can be seen has all it names, be it the old one or the new, and
+//! as long as the list is not that of the state, the tree is marked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use super::{Error, TreeWriter};
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+use tempfile::TempPath;
+
+use super::disk::{Named, make_directory, persist, remember, rename, sync_file_system};
+use super::finish::remove_if_there;
+use super::removal::remove_file;
+use super::{Error, TreeWriter, lock};
 use crate::digest::Digest;
+use crate::tree::index::OCI_LAYOUT;
 use crate::tree::list::ListPath;
 use crate::tree::path::{Module, RepoDir, TreePath};
 
-/// What a tree lacks to be the same as another.
+/// What a tree lacks to have what another has.
 #[derive(Debug, Clone, Copy)]
 pub struct Replica<'a> {
     /// Directory in which everything fetched lies under its path in the tree, verified.
@@ -28,6 +47,13 @@ pub struct Replica<'a> {
     pub indexes: &'a [RepoDir],
     /// Directories to be made.
     pub directories: &'a [ListPath],
+    /// The times files had over there, in seconds since 1970; a file that has none keeps its own.
+    pub times: &'a HashMap<TreePath, i64>,
+}
+
+/// What says of a tree what it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Conclusion<'a> {
     /// The new `DIRECTORY_SIZES.txt`, if it is replaced.
     pub sizes: Option<&'a Path>,
     /// The new file list.
@@ -36,18 +62,101 @@ pub struct Replica<'a> {
     pub state: &'a [u8],
     /// The name of the tree, which is that of its list.
     pub module: &'a Module,
-    /// The times files had over there, in seconds since 1970; a file that has none keeps its own.
-    pub times: &'a HashMap<TreePath, i64>,
 }
 
 impl TreeWriter {
-    /// Makes the tree the same, in the order of publishing: content, links, indexes, list, state.
-    pub fn replicate(&self, replica: &Replica<'_>) -> Result<(), Error> {
-        let _ = replica;
-        Err(Error::write(
-            self.tree.root(),
-            std::io::ErrorKind::Unsupported.into(),
-        ))
+    /// Gives the tree what it lacks: content, then links, then indexes. Returns how many links were made.
+    pub fn replicate(&self, replica: &Replica<'_>) -> Result<u64, Error> {
+        let _one_at_a_time = lock(&self.publishing);
+        let layouts = self.make_durable(replica)?;
+        self.mark_dirty()?;
+        let mut touched = BTreeSet::new();
+        for directory in replica.directories {
+            let below = self.tree.root().join(directory.as_str()).join("-");
+            self.make_parents(&below, &mut touched)?;
+        }
+        let pieces = replica.pieces.iter().map(|it| TreePath::Pieces(*it));
+        let blobs = replica.blobs.iter().map(|it| TreePath::Blob(*it));
+        for path in pieces.chain(blobs) {
+            self.name(&path, replica.files, &mut touched)?;
+        }
+        for (layout, repo) in layouts.iter().zip(replica.layouts) {
+            let target = TreePath::Layout(repo.clone()).under(self.tree.root());
+            self.make_parents(&target, &mut touched)?;
+            rename(layout, &target)?;
+        }
+        let made = self.link_all(replica.links, &mut touched)?;
+        self.sync_directories(&touched)?;
+
+        // Whatever happens from here on, all that an index names is there for good.
+        let mut replaced = BTreeSet::new();
+        for repo in replica.indexes {
+            let path = TreePath::Index(repo.clone());
+            self.name(&path, replica.files, &mut replaced)?;
+        }
+        self.sync_directories(&replaced)?;
+        Ok(made)
+    }
+
+    /// Makes the tree say that it is what it has become: sizes and list, then the state.
+    pub fn conclude(&self, conclusion: &Conclusion<'_>) -> Result<(), Error> {
+        let _one_at_a_time = lock(&self.publishing);
+        self.mark_dirty()?;
+        let old = match self.tree.state() {
+            Ok(state) => state.list.map(|list| list.module),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        };
+        let target = |path: TreePath| path.under(self.tree.root());
+        let list = TreePath::List(conclusion.module.clone());
+        let documents = [
+            (conclusion.sizes, TreePath::DirectorySizes),
+            (Some(conclusion.list), list),
+        ];
+        let state = self.prepared(conclusion.state)?;
+        for (from, path) in documents {
+            let Some(from) = from else {
+                continue;
+            };
+            set_mode_and_time(from, None)?;
+            File::open(from)
+                .and_then(|file| file.sync_all())
+                .map_err(|source| Error::write(from, source))?;
+            moved(from, &target(path))?;
+        }
+        if let Some(old) = old.filter(|old| old != conclusion.module) {
+            remove_if_there(&target(TreePath::List(old)))?;
+        }
+        let root = BTreeSet::from([self.tree.root().to_owned()]);
+        self.sync_directories(&root)?;
+        persist(state, &target(TreePath::State))?;
+        self.sync_directories(&root)?;
+        self.unmark_dirty()
+    }
+
+    /// Removes files that the list in place does not have, one step after the other, and then the
+    /// directories that this leaves empty, but for those that it has (`listed`, relative to the tree).
+    ///
+    /// What is gone already is no error, since a run may have been cut off in the middle.
+    pub fn remove_unlisted(
+        &self,
+        steps: &[Vec<TreePath>],
+        listed: &HashSet<PathBuf>,
+    ) -> Result<(), Error> {
+        let _one_at_a_time = lock(&self.publishing);
+        let mut emptied = BTreeSet::new();
+        for step in steps {
+            let mut touched = BTreeSet::new();
+            for path in step {
+                let path = path.under(self.tree.root());
+                remove_file(&path)?;
+                remember(&path, &mut touched);
+            }
+            self.sync_remaining(&touched)?;
+            emptied.append(&mut touched);
+        }
+        let touched = self.remove_empty(emptied, listed)?;
+        self.sync_remaining(&touched)
     }
 
     /// Whether the tree may be newer than its `state.json`.
@@ -58,8 +167,356 @@ impl TreeWriter {
     /// Where a mirror keeps what it remembers from run to run; made if it is not there.
     pub fn sync_directory(&self) -> Result<PathBuf, Error> {
         let directory = self.temporary.join(super::SYNC);
-        super::disk::make_directory(&directory, 0o700)
-            .map_err(|source| Error::write(&directory, source))?;
+        make_directory(&directory, 0o700).map_err(|source| Error::write(&directory, source))?;
         Ok(directory)
+    }
+
+    /// Replaces a file of [`sync_directory`](Self::sync_directory), durably; `None` removes it.
+    pub fn remember_for_sync(&self, name: &str, bytes: Option<&[u8]>) -> Result<(), Error> {
+        let directory = self.sync_directory()?;
+        let path = directory.join(name);
+        match bytes {
+            Some(bytes) => persist(self.prepared(bytes)?, &path)?,
+            None => remove_file(&path)?,
+        }
+        self.sync_directories(&BTreeSet::from([directory]))
+    }
+
+    /// Makes all content durable that is to get a name, readable by everybody, and as old as over there.
+    /// Returns a file for each layout, which nobody needs to fetch.
+    fn make_durable(&self, replica: &Replica<'_>) -> Result<Vec<TempPath>, Error> {
+        let mut files = Vec::new();
+        let pieces = replica.pieces.iter().map(|it| TreePath::Pieces(*it));
+        let blobs = replica.blobs.iter().map(|it| TreePath::Blob(*it));
+        let indexes = replica.indexes.iter().cloned().map(TreePath::Index);
+        for path in pieces.chain(blobs).chain(indexes) {
+            let file = path.under(replica.files);
+            set_mode_and_time(&file, replica.times.get(&path).copied())?;
+            files.push(file);
+        }
+        let mut layouts = Vec::new();
+        for _ in replica.layouts {
+            let mut file = self.temporary_file()?;
+            file.write_all(OCI_LAYOUT)
+                .map_err(|source| Error::write(file.path(), source))?;
+            files.push(file.path().to_owned());
+            layouts.push(file.into_temp_path());
+        }
+        if files.len() > SYNC_EACH {
+            // They lie on this file system, whatever the tree has mounted.
+            sync_file_system(&self.temporary)?;
+        } else {
+            self.sync_files(&files)?;
+        }
+        Ok(layouts)
+    }
+
+    /// Gives a fetched file its name, in the place of whatever has it.
+    fn name(
+        &self,
+        path: &TreePath,
+        files: &Path,
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), Error> {
+        let target = path.under(self.tree.root());
+        self.make_parents(&target, touched)?;
+        moved(&path.under(files), &target)
+    }
+
+    /// Makes the links, a part of them in each of some threads: a system call each is all they cost.
+    fn link_all(
+        &self,
+        links: &[(RepoDir, Digest)],
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<u64, Error> {
+        let lanes = thread::available_parallelism().map_or(1, |count| count.get().min(4));
+        let part = links.len().div_ceil(lanes).max(1000);
+        let parts = thread::scope(|scope| {
+            let parts: Vec<_> = links
+                .chunks(part)
+                .map(|links| scope.spawn(|| self.link_part(links)))
+                .collect();
+            let joined = parts.into_iter().map(|part| match part.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect::<Result<Vec<_>, Error>>()
+        })?;
+        let mut made = 0;
+        for (count, mut directories) in parts {
+            made += count;
+            touched.append(&mut directories);
+        }
+        Ok(made)
+    }
+
+    fn link_part(&self, links: &[(RepoDir, Digest)]) -> Result<(u64, BTreeSet<PathBuf>), Error> {
+        let mut touched = BTreeSet::new();
+        let mut made = 0;
+        for (repo, digest) in links {
+            let link = TreePath::Link(repo.clone(), *digest).under(self.tree.root());
+            let blob = TreePath::Blob(*digest).under(self.tree.root());
+            self.make_parents(&link, &mut touched)?;
+            match fs::hard_link(&blob, &link) {
+                Ok(()) => made += 1,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // Of the same content, or what is left of damaged content.
+                    if !is_same_file(&blob, &link) {
+                        self.replace_link(&blob, &link)?;
+                        made += 1;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(Error::NotStaged {
+                        digest: *digest,
+                        repo: repo.clone(),
+                    });
+                }
+                Err(_) => {
+                    self.link_or_copy(&blob, &link)?;
+                    made += 1;
+                }
+            }
+        }
+        Ok((made, touched))
+    }
+}
+
+/// Lets everybody read a file, whatever the umask was, and gives it a time.
+fn set_mode_and_time(path: &Path, seconds: Option<i64>) -> Result<(), Error> {
+    let failed = |source| Error::write(path, source);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    let Some(seconds) = seconds else {
+        return Ok(());
+    };
+    let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+    let times = Timestamps {
+        last_access: time(0, UTIME_OMIT),
+        last_modification: time(seconds, 0),
+    };
+    File::open(path)
+        .and_then(|file| Ok(rustix::fs::futimens(&file, &times)?))
+        .map_err(failed)
+}
+
+/// Renames a file that may be on another file system than its name.
+fn moved(from: &Path, target: &Path) -> Result<(), Error> {
+    match rename(from, target)? {
+        Named::Moved => Ok(()),
+        Named::Copied => remove_file(from),
+    }
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    identity(one).is_some_and(|found| identity(other) == Some(found))
+}
+
+/// Up to how many files are synced one by one.
+const SYNC_EACH: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Algorithm;
+    use crate::tree::writer::DIRTY;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        writer: TreeWriter,
+        files: PathBuf,
+        times: HashMap<TreePath, i64>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let writer = TreeWriter::open(dir.path()).unwrap();
+            let files = writer.sync_directory().unwrap().join("files");
+            Self {
+                dir,
+                writer,
+                files,
+                times: HashMap::new(),
+            }
+        }
+
+        fn stage(&self, path: &TreePath, content: &[u8]) {
+            let path = path.under(&self.files);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+
+        fn blob(&self, content: &[u8]) -> Digest {
+            let digest = Algorithm::Sha256.digest(content);
+            self.stage(&TreePath::Blob(digest), content);
+            digest
+        }
+
+        fn replica(&self) -> Replica<'_> {
+            Replica {
+                files: &self.files,
+                blobs: &[],
+                pieces: &[],
+                links: &[],
+                layouts: &[],
+                indexes: &[],
+                directories: &[],
+                times: &self.times,
+            }
+        }
+
+        fn metadata(&self, path: &TreePath) -> fs::Metadata {
+            fs::metadata(path.under(self.dir.path())).unwrap()
+        }
+    }
+
+    fn repo(name: &str) -> RepoDir {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_fetched_is_named_linked_and_readable() {
+        let mut bench = Bench::new();
+        let digest = bench.blob(b"layer");
+        let index = TreePath::Index(repo("a/b"));
+        bench.stage(&index, b"{}");
+        bench.times.insert(index.clone(), 1_000_000_007);
+        let links = [(repo("a/b"), digest), (repo("c"), digest)];
+        let made = bench.writer.replicate(&Replica {
+            blobs: &[digest],
+            links: &links,
+            layouts: &[repo("a/b"), repo("c")],
+            indexes: &[repo("a/b")],
+            directories: &["repos/empty/blobs".parse().unwrap()],
+            ..bench.replica()
+        });
+        assert_eq!(made.unwrap(), 2);
+        let blob = bench.metadata(&TreePath::Blob(digest));
+        let link = bench.metadata(&TreePath::Link(repo("c"), digest));
+        assert_eq!((blob.ino(), blob.nlink()), (link.ino(), 3));
+        assert_eq!(blob.mode() & 0o777, 0o644);
+        let index = bench.metadata(&index);
+        assert_eq!(
+            (index.mode() & 0o777, index.mtime()),
+            (0o644, 1_000_000_007)
+        );
+        let layout = TreePath::Layout(repo("c")).under(bench.dir.path());
+        assert_eq!(fs::read(layout).unwrap(), OCI_LAYOUT);
+        let empty = fs::metadata(bench.dir.path().join("repos/empty/blobs")).unwrap();
+        assert_eq!(empty.mode() & 0o777, 0o755);
+        assert!(bench.writer.is_dirty());
+    }
+
+    #[test]
+    fn a_link_to_other_content_is_replaced_and_the_old_content_left_alone() {
+        let bench = Bench::new();
+        let digest = bench.blob(b"whole");
+        let link = TreePath::Link(repo("a"), digest).under(bench.dir.path());
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        fs::write(&link, b"damag").unwrap();
+        let mut reader = File::open(&link).unwrap();
+        let replica = Replica {
+            blobs: &[digest],
+            links: &[(repo("a"), digest)],
+            ..bench.replica()
+        };
+        assert_eq!(bench.writer.replicate(&replica).unwrap(), 1);
+        assert_eq!(fs::read(&link).unwrap(), b"whole");
+        let mut read = String::new();
+        io::Read::read_to_string(&mut reader, &mut read).unwrap();
+        assert_eq!(read, "damag");
+        // Once more: it is the same file now.
+        let again = Replica {
+            blobs: &[],
+            ..replica
+        };
+        assert_eq!(bench.writer.replicate(&again).unwrap(), 0);
+    }
+
+    #[test]
+    fn no_index_is_replaced_if_what_it_names_is_not_there() {
+        let bench = Bench::new();
+        let absent = Algorithm::Sha256.digest(b"absent");
+        bench.stage(&TreePath::Index(repo("a")), b"{}");
+        let replica = Replica {
+            links: &[(repo("a"), absent)],
+            indexes: &[repo("a")],
+            ..bench.replica()
+        };
+        let error = bench.writer.replicate(&replica).unwrap_err();
+        assert!(matches!(error, Error::NotStaged { .. }), "{error}");
+        assert!(!TreePath::Index(repo("a")).under(bench.dir.path()).exists());
+        assert!(bench.writer.is_dirty());
+    }
+
+    #[test]
+    fn the_state_comes_last_and_takes_the_mark_with_it() {
+        let bench = Bench::new();
+        let state = |module: &str| {
+            let digest = Algorithm::Sha256.digest(b"list");
+            format!(
+                r#"{{"format":1,"serial":7,"created":"2026-01-01T00:00:00Z",
+                "list":{{"name":"fullfiletimelist-{module}","digest":"{digest}"}},
+                "totals":{{"repositories":0,"tags":0,"blobs":0,"bytes":0}}}}"#
+            )
+        };
+        bench.writer.mark_stale().unwrap();
+        for module in ["one", "other"] {
+            let list = bench.dir.path().join(".~tmp~/sync/list.new");
+            fs::write(&list, b"list").unwrap();
+            bench
+                .writer
+                .conclude(&Conclusion {
+                    sizes: None,
+                    list: &list,
+                    state: state(module).as_bytes(),
+                    module: &module.parse().unwrap(),
+                })
+                .unwrap();
+            assert!(!list.exists());
+            let bytes = fs::read(bench.dir.path().join("state.json")).unwrap();
+            assert_eq!(bytes, state(module).as_bytes());
+            assert!(!bench.dir.path().join(".~tmp~").join(DIRTY).exists());
+        }
+        let names: BTreeSet<_> = fs::read_dir(bench.dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        let expected = [".~tmp~", "fullfiletimelist-other", "state.json"];
+        assert_eq!(names, expected.into_iter().map(Into::into).collect());
+    }
+
+    #[test]
+    fn what_is_removed_takes_directories_with_it_that_are_not_listed() {
+        let bench = Bench::new();
+        let (one, other) = (bench.blob(b"one"), bench.blob(b"other"));
+        let links = [(repo("a"), one), (repo("b"), other)];
+        let replica = Replica {
+            blobs: &[one, other],
+            links: &links,
+            ..bench.replica()
+        };
+        bench.writer.replicate(&replica).unwrap();
+        bench.writer.unmark_dirty().unwrap();
+        let steps: Vec<Vec<TreePath>> = vec![
+            links
+                .iter()
+                .map(|(repo, digest)| TreePath::Link(repo.clone(), *digest))
+                .collect(),
+            vec![TreePath::Blob(one), TreePath::Blob(other)],
+        ];
+        let listed = HashSet::from(["repos/b/blobs/sha256".into(), "repos/b/blobs".into()]);
+        for _ in 0..2 {
+            bench.writer.remove_unlisted(&steps, &listed).unwrap();
+        }
+        assert!(!bench.dir.path().join("repos/a").exists());
+        assert!(bench.dir.path().join("repos/b/blobs/sha256").exists());
+        assert!(!bench.dir.path().join("blobs/sha256").exists());
+        assert!(!bench.writer.is_dirty());
     }
 }

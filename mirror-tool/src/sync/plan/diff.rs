@@ -1,0 +1,531 @@
+//! Comparing two lists.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::tree::index::OCI_LAYOUT;
+use oci_mirror::tree::list::{Entry, Kind, ListPath, Reader, Record, Sum};
+use oci_mirror::tree::pieces;
+use oci_mirror::tree::state::State;
+use oci_mirror::tree::{RepoDir, TreePath};
+
+use super::carried::{Mark, Row};
+use super::old::Old;
+use super::part::{Part, part};
+use super::refusal::Why;
+use super::{Held, Here, PiecesFile, Plan, Refusal, Terms};
+use crate::sync::{Proof, Wanted};
+
+/// What has to be done so that the tree `here` becomes what the list `new` of `state` says.
+pub fn make(
+    new: impl BufRead,
+    state: &State,
+    here: Here<'_, impl BufRead>,
+    terms: &Terms<'_>,
+) -> Result<Plan, Refusal> {
+    let mut diff = Diff {
+        terms,
+        state,
+        old: Old::new(here.tree)?,
+        gone: here.gone,
+        plan: Plan::default(),
+        was: Counts::default(),
+        listed: Counts::default(),
+        bytes: 0,
+        last: None,
+        entries: 0,
+        sums: None,
+        unproven: Vec::new(),
+        proven: 0,
+        piece_times: Vec::new(),
+        repository: None,
+    };
+    for record in Reader::new(new) {
+        match record.map_err(Refusal::List)? {
+            Record::Entry(entry) => diff.entry(entry)?,
+            Record::Sum(path, sum) => diff.sum(path, sum)?,
+        }
+    }
+    diff.finish()
+}
+
+/// Two lists while they are read.
+struct Diff<'a, R: BufRead> {
+    terms: &'a Terms<'a>,
+    state: &'a State,
+    old: Old<R>,
+    gone: &'a BTreeMap<TreePath, u64>,
+    plan: Plan,
+    /// What there is here.
+    was: Counts,
+    /// What the new list has, carried or not.
+    listed: Counts,
+    /// Bytes of its blobs.
+    bytes: u64,
+    /// The last entry, then the last sum.
+    last: Option<ListPath>,
+    entries: u64,
+    /// How many sums there were; `None` while there are still entries.
+    sums: Option<u64>,
+    /// Carried files that a sum has to prove, in the order of the list.
+    unproven: Vec<Unproven>,
+    /// How many of them had their turn.
+    proven: usize,
+    /// The times of pieces files, in the order of the list.
+    piece_times: Vec<(Digest, u32)>,
+    /// The repository of the last path, and whether it is carried.
+    repository: Option<(RepoDir, bool)>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    blobs: u64,
+    repositories: u64,
+}
+
+/// A carried file that a sum has to prove.
+struct Unproven {
+    path: ListPath,
+    wanted: TreePath,
+    size: u64,
+    time: u32,
+    /// Whether there is one of that length here.
+    is_held: bool,
+}
+
+impl<R: BufRead> Diff<'_, R> {
+    fn entry(&mut self, entry: Entry) -> Result<(), Refusal> {
+        self.entries += 1;
+        if self.entries > self.terms.max_entries {
+            return Err(Refusal::TooMany(self.terms.max_entries));
+        }
+        let wrong = |why| Refusal::Entry {
+            path: entry.path.clone(),
+            why,
+        };
+        let is_sorted = self.last.as_ref().is_none_or(|last| *last < entry.path);
+        if self.sums.is_some() || !is_sorted {
+            return Err(wrong(Why::Unsorted));
+        }
+        if entry.kind == Kind::Link {
+            return Err(wrong(Why::SymbolicLink));
+        }
+        let mut held = None;
+        while let Some(old) = self.old.entry(Some(&entry.path))? {
+            if old.path == entry.path {
+                held = Some(old);
+            } else {
+                self.missed(&old);
+            }
+        }
+        match part(&entry) {
+            Part::File(path) => self.file(&path, held.as_ref(), &entry)?,
+            Part::Directory => {
+                if held.is_none_or(|held| held.kind != Kind::Directory) {
+                    self.plan.directories.push(entry.path.clone());
+                }
+            }
+            Part::Hidden(path) => {
+                // They are counted in the totals all the same.
+                match path {
+                    Some(TreePath::Blob(_)) => self.count_blob(&entry)?,
+                    Some(TreePath::Index(_)) => self.listed.repositories += 1,
+                    _ => {}
+                }
+                self.skip(held.as_ref());
+            }
+            Part::Foreign => self.skip(held.as_ref()),
+        }
+        self.last = Some(entry.path);
+        Ok(())
+    }
+
+    /// A file of a tree.
+    fn file(&mut self, path: &TreePath, held: Option<&Held>, entry: &Entry) -> Result<(), Refusal> {
+        let is_old = held.is_some_and(|held| held.kind == Kind::File);
+        let in_grace = self.gone.get(path);
+        let is_held = held.is_some_and(|held| held.kind == Kind::File && held.size == entry.size)
+            || in_grace == Some(&entry.size);
+        match path {
+            TreePath::Blob(digest) => {
+                self.count_blob(entry)?;
+                self.was.blobs += u64::from(is_old && in_grace.is_none());
+                let mut row = Row {
+                    size: entry.size,
+                    time: self.time(entry),
+                    ..Row::default()
+                };
+                row.set(Mark::Held, is_held);
+                row.set(Mark::Old, is_old);
+                self.plan.carried.push(digest, row);
+            }
+            TreePath::Pieces(digest) => self.pieces(digest, held, entry),
+            TreePath::Link(repo, digest) => {
+                let Some(row) = self.plan.carried.row(digest).copied() else {
+                    return Err(Refusal::Dangling {
+                        repo: repo.clone(),
+                        digest: *digest,
+                    });
+                };
+                if row.size != entry.size {
+                    return Err(Refusal::Entry {
+                        path: entry.path.clone(),
+                        why: Why::Size {
+                            listed: entry.size,
+                            expected: row.size,
+                        },
+                    });
+                }
+                if self.carries(repo) {
+                    if let Some(row) = self.plan.carried.row_mut(digest) {
+                        row.set(Mark::Carried, true);
+                    }
+                    self.plan.carried.enter(repo, false);
+                    self.came_back(path);
+                    if !is_held || !row.is(Mark::Held) {
+                        self.plan.links.push((repo.clone(), *digest));
+                    }
+                } else {
+                    self.left_out(path, held);
+                }
+            }
+            TreePath::Layout(repo) => {
+                if entry.size != OCI_LAYOUT.len() as u64 {
+                    return Err(Refusal::Entry {
+                        path: entry.path.clone(),
+                        why: Why::Layout,
+                    });
+                }
+                if self.carries(repo) {
+                    self.plan.carried.enter(repo, false);
+                    self.came_back(path);
+                    let is_right = held.and_then(|held| held.sum).is_none_or(is_layout);
+                    if !is_held || !is_right {
+                        self.plan.layouts.push(repo.clone());
+                    }
+                } else {
+                    self.left_out(path, held);
+                }
+            }
+            TreePath::Index(repo) => {
+                self.listed.repositories += 1;
+                self.was.repositories += u64::from(is_old && in_grace.is_none());
+                if self.carries(repo) {
+                    self.plan.carried.enter(repo, true);
+                    self.came_back(path);
+                    let is_held = is_held && in_grace.is_none();
+                    self.prove(path, is_held, entry);
+                } else {
+                    self.left_out(path, held);
+                }
+            }
+            TreePath::DirectorySizes => self.prove(path, is_held, entry),
+            TreePath::State | TreePath::List(_) => {}
+        }
+        Ok(())
+    }
+
+    fn pieces(&mut self, digest: &Digest, held: Option<&Held>, entry: &Entry) {
+        let time = self.time(entry);
+        let row = self.plan.carried.row_mut(digest);
+        let expected = row.as_ref().map(|row| piece_bytes(row.size));
+        match row {
+            // Damaged ones are as good as none, and hurt nobody who asks for none.
+            Some(row) if entry.size > 0 && expected == Some(entry.size) => {
+                let is_old = held.is_some_and(|held| held.kind == Kind::File);
+                row.set(Mark::Pieces, true);
+                row.set(Mark::PiecesOld, is_old);
+                let is_held = held.is_some_and(|held| held.size == entry.size);
+                row.set(Mark::PiecesHeld, is_old && is_held);
+                self.piece_times.push((*digest, time));
+            }
+            _ => self.skip(held),
+        }
+    }
+
+    fn sum(&mut self, path: ListPath, sum: Sum) -> Result<(), Refusal> {
+        if self.sums.is_none() {
+            self.end_of_entries()?;
+        }
+        let count = self.sums.get_or_insert(0);
+        *count += 1;
+        if *count > self.terms.max_entries {
+            return Err(Refusal::TooMany(self.terms.max_entries));
+        }
+        if self.last.as_ref().is_some_and(|last| *last >= path) {
+            let why = Why::Unsorted;
+            return Err(Refusal::Entry { path, why });
+        }
+        let before = self.old.sum(&path)?;
+        match path.as_str().parse() {
+            Ok(TreePath::Index(_) | TreePath::DirectorySizes) => {
+                while let Some(next) = self.unproven.get(self.proven) {
+                    if next.path > path {
+                        break;
+                    }
+                    if next.path < path {
+                        return Err(no_sum(next));
+                    }
+                    if !next.is_held || before != Some(sum) {
+                        let wanted = Wanted {
+                            path: next.wanted.clone(),
+                            size: next.size,
+                            proof: Proof::Sum(sum),
+                            time: next.time.into(),
+                        };
+                        match next.wanted {
+                            TreePath::DirectorySizes => self.plan.sizes = Some(wanted),
+                            _ => self.plan.indexes.push(wanted),
+                        }
+                    }
+                    self.proven += 1;
+                }
+            }
+            Ok(TreePath::Layout(_)) if !is_layout(sum) => {
+                let why = Why::Layout;
+                return Err(Refusal::Entry { path, why });
+            }
+            Ok(TreePath::Pieces(digest)) => {
+                if let Some(row) = self.plan.carried.row_mut(&digest)
+                    && row.is(Mark::Pieces)
+                {
+                    row.set(Mark::PiecesSum, true);
+                    let size = piece_bytes(row.size);
+                    let is_held = row.is(Mark::PiecesHeld) && before == Some(sum);
+                    if row.is(Mark::Carried) && !is_held {
+                        self.plan.pieces.push(PiecesFile {
+                            digest,
+                            sum: Some(sum),
+                            size,
+                            time: 0,
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.last = Some(path);
+        Ok(())
+    }
+
+    /// Before the first sum: what is left of the tree here is not in the list, and what is carried is known.
+    fn end_of_entries(&mut self) -> Result<(), Refusal> {
+        while let Some(old) = self.old.entry(None)? {
+            self.missed(&old);
+        }
+        if self.terms.filter.is_all() {
+            self.plan.carried.carry_all();
+        }
+        self.last = None;
+        self.sums = Some(0);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Plan, Refusal> {
+        if self.sums.is_none() {
+            self.end_of_entries()?;
+        }
+        if let Some(next) = self.unproven.get(self.proven) {
+            return Err(no_sum(next));
+        }
+        let totals = &self.state.totals;
+        for (what, state, list) in [
+            ("blobs", totals.blobs, self.listed.blobs),
+            ("bytes of blobs", totals.bytes, self.bytes),
+            (
+                "repositories",
+                totals.repositories,
+                self.listed.repositories,
+            ),
+        ] {
+            if state != list {
+                return Err(Refusal::Totals { what, state, list });
+            }
+        }
+        let mut plan = self.plan;
+        plan.is_verbatim = self.terms.filter.is_all() && plan.skipped == 0;
+        if !plan.is_verbatim {
+            plan.sizes = None;
+            if !self.terms.filter.is_all() {
+                plan.carried.find_directories();
+            }
+            let carried = &plan.carried;
+            plan.directories.retain(|path| carried.has_directory(path));
+        }
+        let is = rows(&mut plan, self.gone, &self.piece_times);
+        if !self.terms.accept_shrink {
+            let repositories = plan.carried.indexes().count() as u64;
+            check_shrink("blobs", self.was.blobs, is)?;
+            check_shrink("repositories", self.was.repositories, repositories)?;
+        }
+        plan.gone.sort_unstable();
+        plan.bytes = plan.wanted().iter().map(|wanted| wanted.size).sum();
+        Ok(plan)
+    }
+
+    fn count_blob(&mut self, entry: &Entry) -> Result<(), Refusal> {
+        self.listed.blobs += 1;
+        self.bytes = self.bytes.saturating_add(entry.size);
+        // At once: the row of each costs memory.
+        let (state, list) = (self.state.totals.blobs, self.listed.blobs);
+        if list > state {
+            let what = "blobs";
+            return Err(Refusal::Totals { what, state, list });
+        }
+        Ok(())
+    }
+
+    /// Something of the tree here that the list does not have.
+    fn missed(&mut self, old: &Held) {
+        if old.kind != Kind::File {
+            return;
+        }
+        let Ok(path) = old.path.as_str().parse::<TreePath>() else {
+            return;
+        };
+        if !self.gone.contains_key(&path) {
+            match &path {
+                TreePath::Blob(_) => self.was.blobs += 1,
+                TreePath::Index(_) => self.was.repositories += 1,
+                _ => {}
+            }
+        }
+        match path {
+            // They are written anew.
+            TreePath::State | TreePath::List(_) | TreePath::DirectorySizes => {}
+            path => self.plan.gone.push(path),
+        }
+    }
+
+    /// An entry that is no part of what is followed; what there is of it here is none either.
+    fn skip(&mut self, held: Option<&Held>) {
+        self.plan.skipped += 1;
+        if let Some(held) = held {
+            self.missed(held);
+        }
+    }
+
+    /// A file that the filter leaves out.
+    fn left_out(&mut self, path: &TreePath, held: Option<&Held>) {
+        if held.is_some_and(|held| held.kind == Kind::File) {
+            self.plan.gone.push(path.clone());
+        }
+    }
+
+    fn came_back(&mut self, path: &TreePath) {
+        if self.gone.contains_key(path) {
+            self.plan.back.push(path.clone());
+        }
+    }
+
+    fn prove(&mut self, path: &TreePath, is_held: bool, entry: &Entry) {
+        self.unproven.push(Unproven {
+            path: entry.path.clone(),
+            wanted: path.clone(),
+            size: entry.size,
+            time: self.time(entry),
+            is_held,
+        });
+    }
+
+    fn carries(&mut self, repo: &RepoDir) -> bool {
+        match &self.repository {
+            Some((last, is_carried)) if last == repo => *is_carried,
+            _ => {
+                let is_carried = self.terms.filter.carries(repo.name());
+                self.repository = Some((repo.clone(), is_carried));
+                is_carried
+            }
+        }
+    }
+
+    /// A time that a file can be given: nothing is from before 1970, or newer than tomorrow.
+    fn time(&self, entry: &Entry) -> u32 {
+        let latest = self.terms.now.saturating_add(DAY).max(0);
+        u32::try_from(entry.time.clamp(0, latest)).unwrap_or(u32::MAX)
+    }
+}
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// Enters blobs and pieces, now that it is known which are carried; returns how many blobs are.
+fn rows(plan: &mut Plan, gone: &BTreeMap<TreePath, u64>, piece_times: &[(Digest, u32)]) -> u64 {
+    let mut count = 0;
+    let mut unsummed = Vec::new();
+    for (digest, row) in plan.carried.rows() {
+        let (blob, pieces) = (TreePath::Blob(digest), TreePath::Pieces(digest));
+        if !row.is(Mark::Carried) {
+            if row.is(Mark::Old) {
+                plan.gone.push(blob);
+            }
+            if row.is(Mark::PiecesOld) {
+                plan.gone.push(pieces);
+            }
+            continue;
+        }
+        count += 1;
+        let lacks_pieces = row.is(Mark::Pieces) && !row.is(Mark::PiecesSum);
+        let lacks_pieces = lacks_pieces && !row.is(Mark::PiecesHeld);
+        if lacks_pieces {
+            unsummed.push(PiecesFile {
+                digest,
+                sum: None,
+                size: piece_bytes(row.size),
+                time: 0,
+            });
+        }
+        if row.is(Mark::Held) {
+            plan.held_bytes = plan.held_bytes.saturating_add(row.size);
+        }
+        // Pieces that nothing proves can only be had by hashing the blob on its way here.
+        if !row.is(Mark::Held) || lacks_pieces {
+            plan.blobs.push(Wanted {
+                path: blob.clone(),
+                size: row.size,
+                proof: Proof::Name,
+                time: row.time.into(),
+            });
+        }
+        for path in [Some(blob), row.is(Mark::Pieces).then_some(pieces)] {
+            plan.back
+                .extend(path.filter(|path| gone.contains_key(path)));
+        }
+    }
+    plan.pieces.append(&mut unsummed);
+    plan.pieces.sort_unstable_by_key(|it| it.digest);
+    for it in &mut plan.pieces {
+        let position = piece_times.binary_search_by_key(&it.digest, |(digest, _)| *digest);
+        if let Some((_, time)) = position.ok().and_then(|at| piece_times.get(at)) {
+            it.time = (*time).into();
+        }
+    }
+    count
+}
+
+/// More than half of something that is worth the name must not go unasked.
+fn check_shrink(what: &'static str, was: u64, is: u64) -> Result<(), Refusal> {
+    let lost_half = was >= WORTH_ASKING && is < was.div_ceil(2);
+    if lost_half || (was > 0 && is == 0) {
+        return Err(Refusal::Shrunk { what, was, is });
+    }
+    Ok(())
+}
+
+/// So many of something can go by halves every day.
+const WORTH_ASKING: u64 = 10;
+
+fn no_sum(of: &Unproven) -> Refusal {
+    Refusal::Entry {
+        path: of.path.clone(),
+        why: Why::NoSum,
+    }
+}
+
+fn piece_bytes(size: u64) -> u64 {
+    pieces::count_for(size).saturating_mul(pieces::HASH_LEN as u64)
+}
+
+fn is_layout(sum: Sum) -> bool {
+    Algorithm::Sha256.digest(OCI_LAYOUT) == Digest::Sha256(sum)
+}

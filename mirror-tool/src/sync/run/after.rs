@@ -1,0 +1,191 @@
+//! What follows once the tree is what it should be: files for direct pulls, removals, and telling others.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use oci_mirror::tree::TreePath;
+use oci_mirror::tree::list::{Kind as EntryKind, Reader, Record};
+
+use super::trouble::{Kind, Trouble};
+use super::{Followed, Mirror, blocking};
+use crate::sync::Report;
+use crate::sync::gone::{self, Gone};
+use crate::sync::memory::{Last, Memory};
+use crate::sync::report::Outcome;
+use crate::sync::upstream::Upstream;
+use crate::{report, site_config};
+
+/// Does what is left to do, and says how the run has ended.
+pub(super) async fn finish(
+    mirror: &Arc<Mirror>,
+    upstream: &Upstream,
+    followed: Followed,
+    notes: Vec<String>,
+) -> Report {
+    let (outcome, last, done) = match followed {
+        Followed::Unchanged(last) => (Outcome::Unchanged, Some(last), None),
+        Followed::Followed(last, done) => (Outcome::Followed, Some(last), Some(done)),
+        Followed::Planned(done) => (Outcome::DryRun, None, Some(done)),
+    };
+    let mut report = Report {
+        from: Some(upstream.name().to_owned()),
+        notes,
+        ..Report::of(outcome)
+    };
+    if let Some(done) = done {
+        report.files = done.files;
+        report.bytes = done.bytes;
+        report.received = done.received;
+        report.links = done.links;
+        report.kept = done.kept;
+        report.skipped = done.skipped;
+    }
+    let Some(last) = last.filter(|_| !mirror.options.dry_run) else {
+        return report;
+    };
+    let here = Arc::clone(mirror);
+    let is_changed = outcome == Outcome::Followed;
+    let (last, removed, mut undone) = blocking(move || here.tidy(last, is_changed)).await;
+    report.serial = Some(last.serial);
+    report.kept = last.kept;
+    report.removed = removed;
+    if let Some(to) = &mirror.options.report
+        && let Err(error) = report::check_in(&mirror.options.tree, to, false).await
+    {
+        undone.push(format!("cannot report: {error:#}"));
+    }
+    if !undone.is_empty() {
+        report.outcome = Outcome::Partial;
+        report.notes.append(&mut undone);
+    }
+    report
+}
+
+impl Mirror {
+    /// Brings the files for direct pulls up to date, and then removes what has had its grace. Returns what
+    /// is remembered now, how many files went, and what was left undone.
+    fn tidy(&self, mut last: Last, is_changed: bool) -> (Last, u64, Vec<String>) {
+        let before = last.clone();
+        let mut undone = Vec::new();
+        let mut removed = 0;
+        match self.update_static_v2(&last, is_changed) {
+            Ok(updated) => last.static_v2 = updated,
+            Err(error) => undone.push(format!("files for direct pulls: {error:#}")),
+        }
+        // They lead to what is about to go, as long as they are old.
+        if undone.is_empty() {
+            match self.remove_if_due(&last) {
+                Ok(None) => {}
+                Ok(Some(went)) => {
+                    removed = went.removed;
+                    last.oldest_gone = gone::oldest(&went.left);
+                    last.kept = went.left.len() as u64;
+                }
+                Err(trouble) => undone.push(trouble.to_string()),
+            }
+        }
+        if last != before
+            && let Err(error) = Memory::new(Some(last.clone())).write(&self.writer)
+        {
+            undone.push(Trouble::from(error).to_string());
+        }
+        (last, removed, undone)
+    }
+
+    fn update_static_v2(&self, last: &Last, is_changed: bool) -> anyhow::Result<Option<PathBuf>> {
+        let wanted = &self.options.static_v2;
+        if let Some(directory) = wanted
+            && (is_changed || last.static_v2 != *wanted)
+        {
+            site_config::static_v2::update(self.writer.tree(), directory)?;
+        }
+        Ok(wanted.clone())
+    }
+
+    fn remove_if_due(&self, last: &Last) -> Result<Option<Went>, Trouble> {
+        let is_due = |since| gone::is_due(since, self.now, self.grace());
+        if last.oldest_gone.is_some_and(is_due) {
+            remove_due(self).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn grace(&self) -> i64 {
+        i64::try_from(self.options.grace.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What was removed, and what was not.
+pub(super) struct Went {
+    pub(super) removed: u64,
+    left: Gone,
+}
+
+/// Removes what has had its grace.
+///
+/// Nothing that the list in place has is removed, whatever was written down: a run may have been cut off
+/// after it had written down what was to go, and the next may have followed a tree that has it.
+pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
+    let here = |error: anyhow::Error| Trouble::new(Kind::Here, error);
+    let mut gone = match gone::read(mirror.writer.tree()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            // What it had is found again by looking at all of the tree.
+            mirror.writer.mark_stale()?;
+            return Err(here(error.into()));
+        }
+        gone => gone.map_err(|error| here(error.into()))?,
+    };
+    let mut steps = gone::take_due(&mut gone, mirror.now, mirror.grace());
+    let listed = listed(mirror, &steps).map_err(here)?;
+    for step in &mut steps {
+        step.retain(|path| !listed.files.contains(path));
+    }
+    let removed = steps.iter().map(Vec::len).sum::<usize>() as u64;
+    mirror.writer.remove_unlisted(&steps, &listed.directories)?;
+    gone::write(&mirror.writer, &gone)?;
+    Ok(Went {
+        removed,
+        left: gone,
+    })
+}
+
+/// What the list has of what is about to go.
+#[derive(Default)]
+struct Listed {
+    files: HashSet<TreePath>,
+    /// The directories these are in, relative to the tree.
+    directories: HashSet<PathBuf>,
+}
+
+fn listed(mirror: &Mirror, steps: &[Vec<TreePath>]) -> anyhow::Result<Listed> {
+    let mut listed = Listed::default();
+    let mut paths: HashMap<String, &TreePath> = HashMap::new();
+    let mut directories = HashSet::new();
+    for path in steps.iter().flatten() {
+        let text = path.to_string();
+        let above = Path::new(&text).ancestors().skip(1);
+        directories.extend(above.map(Path::to_owned));
+        paths.insert(text, path);
+    }
+    if paths.is_empty() {
+        return Ok(listed);
+    }
+    let list = mirror.published_list();
+    let list = list.context("the file list is not the one of state.json")?;
+    for record in Reader::new(BufReader::new(list)) {
+        let Record::Entry(entry) = record? else {
+            break;
+        };
+        let text = entry.path.as_str();
+        if entry.kind == EntryKind::Directory {
+            listed.directories.extend(directories.take(Path::new(text)));
+        } else if let Some(path) = paths.get(text) {
+            listed.files.insert((*path).clone());
+        }
+    }
+    Ok(listed)
+}
