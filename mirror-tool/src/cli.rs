@@ -222,12 +222,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Report(arguments) => {
             let to = arguments.to()?;
             let answer = crate::report::check_in(&arguments.tree, &to, arguments.verify).await?;
+            say(&answer);
             let printed = if arguments.json {
                 print_json(&answer)
             } else {
                 Ok(())
             };
-            told(printed, Exit::Fine)
+            told(printed, answer.exit())
         }
         Command::SiteConfig(arguments) => {
             let text = crate::site_config::run(&arguments.options())?;

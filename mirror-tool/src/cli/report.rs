@@ -39,6 +39,9 @@ pub(super) struct TokenFile {
     /// File that holds the token of `registry-proxy mirror token` [default: the variable MIRROR_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Send the token over plain HTTP, where everybody on the way can read it.
+    #[arg(long)]
+    allow_http: bool,
 }
 
 impl TokenFile {
@@ -50,11 +53,21 @@ impl TokenFile {
             None => std::env::var("MIRROR_TOKEN")
                 .map_err(|_| Usage("checking in needs --token-file or MIRROR_TOKEN"))?,
         };
-        Ok(To {
-            url,
-            token: Token::new(&text),
-            tls_ca,
-        })
+        let token = Token::new(&text);
+        if token.reveal().is_empty() {
+            return Err(Usage("the token is empty").into());
+        }
+        let to = To { url, token, tls_ca };
+        if !matches!(to.url.scheme(), "https" | "http") {
+            return Err(Usage("a front end is https://HOST").into());
+        }
+        if to.is_overheard() && !self.allow_http {
+            return Err(Usage(
+                "everybody on the way could read the token: give https://, or --allow-http",
+            )
+            .into());
+        }
+        Ok(to)
     }
 }
 

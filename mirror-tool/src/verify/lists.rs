@@ -3,6 +3,8 @@
 //! A list that is wrong costs its mirrors content, or makes them delete some, though every blob here is
 //! whole. The list of a tree at rest differs in nothing from a walk over it; so one second walk, in the
 //! order of the list, compares them with no memory to speak of.
+//!
+//! What a mirror keeps for its grace is not in its list any more, and no damage.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -18,6 +20,7 @@ use oci_mirror::tree::walk::Walk;
 use oci_mirror::tree::{Tree, TreePath, reader};
 
 use super::content::Vouched;
+use super::grace::Grace;
 use super::{Damage, is_changing};
 
 /// How many differences between list and tree are told one by one.
@@ -29,11 +32,11 @@ const REMEDY: &str =
 
 /// Compares the list and the sizes with the tree, unless an export is at work or was cut short. A tree
 /// that an older version made has no list until it is next written to.
-pub(super) fn check(before: Option<&State>, tree: &Tree, damage: &mut Vec<Damage>) {
+pub(super) fn check(before: Option<&State>, grace: &Grace, tree: &Tree, damage: &mut Vec<Damage>) {
     let Some(list) = before.and_then(|state| state.list.as_ref()) else {
         return;
     };
-    let mut found = match compare(list, tree) {
+    let mut found = match compare(list, grace, tree) {
         Ok(found) => found,
         Err(error) => vec![Damage::error(".", &error)],
     };
@@ -74,16 +77,14 @@ pub(super) fn vouched(state: Option<&State>, tree: &Tree) -> Vouched {
 }
 
 /// Walks list and tree side by side.
-fn compare(list: &ListRef, tree: &Tree) -> Result<Vec<Damage>, reader::Error> {
-    let mut here = Here::new(tree)?;
+fn compare(list: &ListRef, grace: &Grace, tree: &Tree) -> Result<Vec<Damage>, reader::Error> {
+    let mut here = Here::new(grace, tree)?;
     let mut damage = Vec::new();
     match open(list, tree) {
         Err(problem) => {
             let path = TreePath::List(list.module.clone());
             damage.push(Damage::new(path, format!("{problem}; {REMEDY}")));
-            while here.next.is_some() {
-                here.advance()?;
-            }
+            while here.unlisted()?.is_some() {}
         }
         Ok(file) => {
             for record in Reader::new(BufReader::new(file)) {
@@ -96,8 +97,8 @@ fn compare(list: &ListRef, tree: &Tree) -> Result<Vec<Damage>, reader::Error> {
                     }
                 }
             }
-            while let Some(entry) = here.advance()? {
-                damage.push(unlisted(&entry));
+            while let Some(found) = here.unlisted()? {
+                damage.extend(found);
             }
         }
     }
@@ -126,18 +127,20 @@ fn open(list: &ListRef, tree: &Tree) -> Result<File, String> {
 }
 
 /// Where the walk is, and the sizes of what it has passed.
-struct Here {
+struct Here<'a> {
     walk: Walk,
     next: Option<Entry>,
     sizes: Sizes,
+    grace: &'a Grace,
 }
 
-impl Here {
-    fn new(tree: &Tree) -> Result<Self, reader::Error> {
+impl<'a> Here<'a> {
+    fn new(grace: &'a Grace, tree: &Tree) -> Result<Self, reader::Error> {
         let mut here = Self {
             walk: Walk::new(tree)?,
             next: None,
             sizes: Sizes::default(),
+            grace,
         };
         here.advance()?;
         Ok(here)
@@ -147,28 +150,51 @@ impl Here {
     fn advance(&mut self) -> Result<Option<Entry>, reader::Error> {
         let passed = self.next.take();
         self.next = self.walk.next().transpose()?.map(|found| found.entry);
-        if let Some(entry) = &passed
-            && entry.kind == Kind::File
-        {
+        Ok(passed)
+    }
+
+    /// Passes something that the list has.
+    fn listed(&mut self) -> Result<Option<Entry>, reader::Error> {
+        let passed = self.advance()?;
+        if let Some(entry) = &passed {
+            self.count(entry);
+        }
+        Ok(passed)
+    }
+
+    /// Passes something that the list does not have, and says whether that is damage; `None` at the end.
+    fn unlisted(&mut self) -> Result<Option<Option<Damage>>, reader::Error> {
+        let Some(entry) = self.advance()? else {
+            return Ok(None);
+        };
+        if self.grace.has(&entry.path) {
+            return Ok(Some(None));
+        }
+        self.count(&entry);
+        let problem = format!("not in the file list; {REMEDY}");
+        Ok(Some(Some(Damage::new(&entry.path, problem))))
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        if entry.kind == Kind::File {
             let path = entry.path.as_str().parse().ok();
             self.sizes.add(path.as_ref(), entry.size);
         }
-        Ok(passed)
     }
 }
 
 /// Compares one entry with what is there, once the walk has come that far.
 fn check_entry(
     entry: &Entry,
-    here: &mut Here,
+    here: &mut Here<'_>,
     damage: &mut Vec<Damage>,
 ) -> Result<(), reader::Error> {
     loop {
         let order = here.next.as_ref().map(|next| next.path.cmp(&entry.path));
         match order {
-            Some(Ordering::Less) => damage.extend(here.advance()?.as_ref().map(unlisted)),
+            Some(Ordering::Less) => damage.extend(here.unlisted()?.flatten()),
             Some(Ordering::Equal) => {
-                if let Some(found) = here.advance()? {
+                if let Some(found) = here.listed()? {
                     damage.extend(difference(entry, &found));
                 }
                 return Ok(());
@@ -180,10 +206,6 @@ fn check_entry(
             }
         }
     }
-}
-
-fn unlisted(entry: &Entry) -> Damage {
-    Damage::new(&entry.path, format!("not in the file list; {REMEDY}"))
 }
 
 /// Times are not compared: only where a tree is made are they what its list says.

@@ -8,6 +8,7 @@
 
 mod closure;
 mod content;
+mod grace;
 mod inventory;
 mod lists;
 mod repair;
@@ -25,7 +26,7 @@ use oci_mirror::tree::{Tree, TreePath};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
-use closure::Reached;
+use grace::Grace;
 use inventory::Inventory;
 pub use repair::{RepairOptions, run_and_repair};
 pub use source::{InvalidSource, RepairSource};
@@ -104,7 +105,7 @@ impl Damage {
     }
 
     /// The content that is damaged, if the path is one of its names.
-    fn content(&self) -> Option<Digest> {
+    pub fn content(&self) -> Option<Digest> {
         match self.path.parse() {
             Ok(TreePath::Blob(digest) | TreePath::Link(_, digest)) => Some(digest),
             _ => None,
@@ -122,6 +123,7 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
     let tree = Tree::open(root)?;
     // In this order, because an export may be at work beside us: what is named first was there before.
     let before = tree.state().ok();
+    let grace = Grace::of(&tree);
     let indexes = closure::indexes(&tree)?;
     let inventory = Inventory::take(root)?;
     let interrupted = inventory.interrupted;
@@ -134,14 +136,15 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
     let vouched = lists::vouched(before.as_ref(), &tree);
     let hashed = content::check(&inventory, &vouched, &tree, &mut damage);
     let reached = closure::check(&indexes, &inventory, &tree, &mut damage);
-    check_state(before.as_ref(), &inventory, &reached, &tree, &mut damage);
+    let found = grace.totals(&inventory, &indexes, &reached);
+    check_state(before.as_ref(), &inventory, found, &tree, &mut damage);
     damage.extend(inventory.stray.iter().map(|stray| {
         Damage::new(
             stray.escape_debug(),
             "stray: no file of a tree has such a name",
         )
     }));
-    lists::check(before.as_ref(), &tree, &mut damage);
+    lists::check(before.as_ref(), &grace, &tree, &mut damage);
     damage.sort();
     damage.dedup();
     let unreferenced = inventory
@@ -171,7 +174,7 @@ pub fn run(root: &Path) -> anyhow::Result<Report> {
 fn check_state(
     before: Option<&State>,
     inventory: &Inventory,
-    reached: &Reached,
+    found: Totals,
     tree: &Tree,
     damage: &mut Vec<Damage>,
 ) {
@@ -182,12 +185,6 @@ fn check_state(
         Err(error) if error.is_not_found() && inventory.interrupted => {}
         Err(error) => damage.push(Damage::error(TreePath::State, &error)),
         Ok(state) => {
-            let found = Totals {
-                repositories: reached.repositories,
-                tags: reached.tags,
-                blobs: inventory.blobs.len() as u64,
-                bytes: inventory.blobs.values().map(|file| file.size).sum(),
-            };
             let is_still = before == Some(&state) && !changing;
             if found != state.totals && is_still && !inventory.interrupted {
                 let count = |totals: &Totals| {

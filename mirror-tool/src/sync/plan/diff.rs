@@ -6,7 +6,6 @@ use std::io::BufRead;
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::index::OCI_LAYOUT;
 use oci_mirror::tree::list::{Entry, Kind, ListPath, Reader, Record, Sum};
-use oci_mirror::tree::pieces;
 use oci_mirror::tree::state::State;
 use oci_mirror::tree::{RepoDir, TreePath};
 
@@ -14,8 +13,9 @@ use super::carried::{Mark, Row};
 use super::old::Old;
 use super::part::{Part, part};
 use super::refusal::Why;
+use super::sum_up::{self, check_shrink, piece_bytes};
+use super::unproven::{File, Unproven};
 use super::{Held, Here, PiecesFile, Plan, Refusal, Terms};
-use crate::sync::{Proof, Wanted};
 
 /// What has to be done so that the tree `here` becomes what the list `new` of `state` says.
 pub fn make(
@@ -36,8 +36,7 @@ pub fn make(
         last: None,
         entries: 0,
         sums: None,
-        unproven: Vec::new(),
-        proven: 0,
+        unproven: Unproven::default(),
         piece_times: Vec::new(),
         repository: None,
     };
@@ -68,10 +67,7 @@ struct Diff<'a, R: BufRead> {
     entries: u64,
     /// How many sums there were; `None` while there are still entries.
     sums: Option<u64>,
-    /// Carried files that a sum has to prove, in the order of the list.
-    unproven: Vec<Unproven>,
-    /// How many of them had their turn.
-    proven: usize,
+    unproven: Unproven,
     /// The times of pieces files, in the order of the list.
     piece_times: Vec<(Digest, u32)>,
     /// The repository of the last path, and whether it is carried.
@@ -82,16 +78,6 @@ struct Diff<'a, R: BufRead> {
 struct Counts {
     blobs: u64,
     repositories: u64,
-}
-
-/// A carried file that a sum has to prove.
-struct Unproven {
-    path: ListPath,
-    wanted: TreePath,
-    size: u64,
-    time: u32,
-    /// Whether there is one of that length here.
-    is_held: bool,
 }
 
 impl<R: BufRead> Diff<'_, R> {
@@ -260,26 +246,11 @@ impl<R: BufRead> Diff<'_, R> {
         let before = self.old.sum(&path)?;
         match path.as_str().parse() {
             Ok(TreePath::Index(_) | TreePath::DirectorySizes) => {
-                while let Some(next) = self.unproven.get(self.proven) {
-                    if next.path > path {
-                        break;
+                if let Some(wanted) = self.unproven.prove(&path, sum, before)? {
+                    match wanted.path {
+                        TreePath::DirectorySizes => self.plan.sizes = Some(wanted),
+                        _ => self.plan.indexes.push(wanted),
                     }
-                    if next.path < path {
-                        return Err(no_sum(next));
-                    }
-                    if !next.is_held || before != Some(sum) {
-                        let wanted = Wanted {
-                            path: next.wanted.clone(),
-                            size: next.size,
-                            proof: Proof::Sum(sum),
-                            time: next.time.into(),
-                        };
-                        match next.wanted {
-                            TreePath::DirectorySizes => self.plan.sizes = Some(wanted),
-                            _ => self.plan.indexes.push(wanted),
-                        }
-                    }
-                    self.proven += 1;
                 }
             }
             Ok(TreePath::Layout(_)) if !is_layout(sum) => {
@@ -326,9 +297,7 @@ impl<R: BufRead> Diff<'_, R> {
         if self.sums.is_none() {
             self.end_of_entries()?;
         }
-        if let Some(next) = self.unproven.get(self.proven) {
-            return Err(no_sum(next));
-        }
+        self.unproven.finish()?;
         let totals = &self.state.totals;
         for (what, state, list) in [
             ("blobs", totals.blobs, self.listed.blobs),
@@ -353,7 +322,7 @@ impl<R: BufRead> Diff<'_, R> {
             let carried = &plan.carried;
             plan.directories.retain(|path| carried.has_directory(path));
         }
-        let is = rows(&mut plan, self.gone, &self.piece_times);
+        let is = sum_up::enter(&mut plan, self.gone, &self.piece_times);
         if !self.terms.accept_shrink {
             let repositories = plan.carried.indexes().count() as u64;
             check_shrink("blobs", self.was.blobs, is)?;
@@ -420,9 +389,9 @@ impl<R: BufRead> Diff<'_, R> {
     }
 
     fn prove(&mut self, path: &TreePath, is_held: bool, entry: &Entry) {
-        self.unproven.push(Unproven {
-            path: entry.path.clone(),
-            wanted: path.clone(),
+        self.unproven.push(File {
+            at: entry.path.clone(),
+            path: path.clone(),
             size: entry.size,
             time: self.time(entry),
             is_held,
@@ -448,83 +417,6 @@ impl<R: BufRead> Diff<'_, R> {
 }
 
 const DAY: i64 = 24 * 60 * 60;
-
-/// Enters blobs and pieces, now that it is known which are carried; returns how many blobs are.
-fn rows(plan: &mut Plan, gone: &BTreeMap<TreePath, u64>, piece_times: &[(Digest, u32)]) -> u64 {
-    let mut count = 0;
-    let mut unsummed = Vec::new();
-    for (digest, row) in plan.carried.rows() {
-        let (blob, pieces) = (TreePath::Blob(digest), TreePath::Pieces(digest));
-        if !row.is(Mark::Carried) {
-            if row.is(Mark::Old) {
-                plan.gone.push(blob);
-            }
-            if row.is(Mark::PiecesOld) {
-                plan.gone.push(pieces);
-            }
-            continue;
-        }
-        count += 1;
-        let lacks_pieces = row.is(Mark::Pieces) && !row.is(Mark::PiecesSum);
-        let lacks_pieces = lacks_pieces && !row.is(Mark::PiecesHeld);
-        if lacks_pieces {
-            unsummed.push(PiecesFile {
-                digest,
-                sum: None,
-                size: piece_bytes(row.size),
-                time: 0,
-            });
-        }
-        if row.is(Mark::Held) {
-            plan.held_bytes = plan.held_bytes.saturating_add(row.size);
-        }
-        // Pieces that nothing proves can only be had by hashing the blob on its way here.
-        if !row.is(Mark::Held) || lacks_pieces {
-            plan.blobs.push(Wanted {
-                path: blob.clone(),
-                size: row.size,
-                proof: Proof::Name,
-                time: row.time.into(),
-            });
-        }
-        for path in [Some(blob), row.is(Mark::Pieces).then_some(pieces)] {
-            plan.back
-                .extend(path.filter(|path| gone.contains_key(path)));
-        }
-    }
-    plan.pieces.append(&mut unsummed);
-    plan.pieces.sort_unstable_by_key(|it| it.digest);
-    for it in &mut plan.pieces {
-        let position = piece_times.binary_search_by_key(&it.digest, |(digest, _)| *digest);
-        if let Some((_, time)) = position.ok().and_then(|at| piece_times.get(at)) {
-            it.time = (*time).into();
-        }
-    }
-    count
-}
-
-/// More than half of something that is worth the name must not go unasked.
-fn check_shrink(what: &'static str, was: u64, is: u64) -> Result<(), Refusal> {
-    let lost_half = was >= WORTH_ASKING && is < was.div_ceil(2);
-    if lost_half || (was > 0 && is == 0) {
-        return Err(Refusal::Shrunk { what, was, is });
-    }
-    Ok(())
-}
-
-/// So many of something can go by halves every day.
-const WORTH_ASKING: u64 = 10;
-
-fn no_sum(of: &Unproven) -> Refusal {
-    Refusal::Entry {
-        path: of.path.clone(),
-        why: Why::NoSum,
-    }
-}
-
-fn piece_bytes(size: u64) -> u64 {
-    pieces::count_for(size).saturating_mul(pieces::HASH_LEN as u64)
-}
 
 fn is_layout(sum: Sum) -> bool {
     Algorithm::Sha256.digest(OCI_LAYOUT) == Digest::Sha256(sum)

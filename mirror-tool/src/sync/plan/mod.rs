@@ -20,8 +20,10 @@ pub mod links;
 mod old;
 mod part;
 pub mod refusal;
+mod sum_up;
 #[cfg(test)]
 mod tests;
+mod unproven;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -29,11 +29,12 @@ pub(super) fn publish(
     plan: &Plan,
     fetched: &Fetched,
 ) -> Result<(Last, Done), Trouble> {
-    check_pieces(mirror, plan)?;
     let next = Next {
         staged: Tree::open(mirror.staging.root()).map_err(here)?,
+        fetched: plan.wanted().into_iter().map(|it| it.path).collect(),
         mirror,
     };
+    next.check_pieces(plan)?;
     next.check_closures(work, plan)?;
     let documents = if plan.is_verbatim {
         verbatim(mirror, work, plan)?
@@ -97,33 +98,36 @@ pub(super) fn publish(
     Ok((last, done))
 }
 
-/// The hashes of pieces come of reading the blobs, and must be those that the list has.
-fn check_pieces(mirror: &Mirror, plan: &Plan) -> Result<(), Trouble> {
-    for pieces in &plan.pieces {
-        let path = TreePath::Pieces(pieces.digest);
-        if mirror.staging.is_right(&path) {
-            continue;
-        }
-        let found = mirror.staging.pieces_of(&pieces.digest);
-        let found = found.with_context(|| format!("there is no {path}"));
-        let found = found.map_err(|error| Trouble::new(Kind::Here, error))?;
-        let sum = pieces.sum.map(Digest::Sha256);
-        let is_right = sum.is_none_or(|sum| sum == Algorithm::Sha256.digest(&found));
-        if !is_right || found.len() as u64 != pieces.size {
-            let error = anyhow::anyhow!("{path} of the file list is not of that blob");
-            return Err(Trouble::new(Kind::Lie, error));
-        }
-    }
-    Ok(())
-}
-
 /// The tree as it is going to be: what is staged stands before what is there.
 struct Next<'a> {
     mirror: &'a Mirror,
+    /// What lies in staging.
     staged: Tree,
+    /// The files of it that count.
+    fetched: HashSet<TreePath>,
 }
 
 impl Next<'_> {
+    /// The hashes of pieces come of reading the blobs, and must be those that the list has.
+    fn check_pieces(&self, plan: &Plan) -> Result<(), Trouble> {
+        for pieces in &plan.pieces {
+            let path = TreePath::Pieces(pieces.digest);
+            if self.fetched.contains(&path) {
+                continue;
+            }
+            let found = self.mirror.staging.pieces_of(&pieces.digest);
+            let found = found.with_context(|| format!("there is no {path}"));
+            let found = found.map_err(|error| Trouble::new(Kind::Here, error))?;
+            let sum = pieces.sum.map(Digest::Sha256);
+            let is_right = sum.is_none_or(|sum| sum == Algorithm::Sha256.digest(&found));
+            if !is_right || found.len() as u64 != pieces.size {
+                let error = anyhow::anyhow!("{path} of the file list is not of that blob");
+                return Err(Trouble::new(Kind::Lie, error));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks every repository that changes: its tags must have all they need.
     fn check_closures(&self, work: &Work, plan: &Plan) -> Result<(), Trouble> {
         let repositories = plan.repositories();
@@ -148,7 +152,7 @@ impl Next<'_> {
     }
 
     fn tree_of(&self, path: &TreePath) -> &Tree {
-        if self.mirror.staging.is_right(path) {
+        if self.fetched.contains(path) {
             &self.staged
         } else {
             self.mirror.writer.tree()
