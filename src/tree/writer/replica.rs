@@ -134,13 +134,15 @@ impl TreeWriter {
         self.unmark_dirty()
     }
 
-    /// Removes files that the list in place does not have, one step after the other, and then the
-    /// directories that this leaves empty, but for those that it has (`listed`, relative to the tree).
+    /// Removes files that the list does not have, one step after the other, and then the directories that
+    /// this leaves empty and those of `empty` that are, but for those that it has (`listed`); both are
+    /// relative to the tree.
     ///
     /// What is gone already is no error, since a run may have been cut off in the middle.
     pub fn remove_unlisted(
         &self,
         steps: &[Vec<TreePath>],
+        empty: &[PathBuf],
         listed: &HashSet<PathBuf>,
     ) -> Result<(), Error> {
         let _one_at_a_time = lock(&self.publishing);
@@ -155,7 +157,9 @@ impl TreeWriter {
             self.sync_remaining(&touched)?;
             emptied.append(&mut touched);
         }
-        let touched = self.remove_empty(emptied, listed)?;
+        emptied.extend(empty.iter().map(|path| self.tree.root().join(path)));
+        let stays = |below: &Path| below.as_os_str().is_empty() || listed.contains(below);
+        let touched = self.remove_empty(emptied, stays)?;
         self.sync_remaining(&touched)
     }
 
@@ -510,13 +514,14 @@ mod tests {
                 .collect(),
             vec![TreePath::Blob(one), TreePath::Blob(other)],
         ];
-        let listed = HashSet::from(["repos/b/blobs/sha256".into(), "repos/b/blobs".into()]);
+        let listed = ["repos", "repos/b", "repos/b/blobs", "repos/b/blobs/sha256"];
+        let listed = listed.into_iter().map(PathBuf::from).collect();
         for _ in 0..2 {
-            bench.writer.remove_unlisted(&steps, &listed).unwrap();
+            bench.writer.remove_unlisted(&steps, &[], &listed).unwrap();
         }
         assert!(!bench.dir.path().join("repos/a").exists());
         assert!(bench.dir.path().join("repos/b/blobs/sha256").exists());
-        assert!(!bench.dir.path().join("blobs/sha256").exists());
+        assert!(!bench.dir.path().join("blobs").exists());
         assert!(!bench.writer.is_dirty());
     }
 }

@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     let daemon = RsyncDaemon::start("tree", &source, &dir.join("rsyncd"))?;
     let web = nginx::start(&source, &dir.join("nginx"))?;
     let rsync = Relay::start(daemon.address())?;
-    let http = Relay::start(web.address)?;
+    let http = Relay::start(web.address())?;
     let ways = [
         Way::Rsync(&rsync),
         Way::OurRsync(&rsync, mirror_tool()?),

@@ -145,7 +145,9 @@ pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
         step.retain(|path| !listed.files.contains(path));
     }
     let removed = steps.iter().map(Vec::len).sum::<usize>() as u64;
-    mirror.writer.remove_unlisted(&steps, &listed.directories)?;
+    mirror
+        .writer
+        .remove_unlisted(&steps, &[], &listed.directories)?;
     gone::write(&mirror.writer, &gone)?;
     Ok(Went {
         removed,

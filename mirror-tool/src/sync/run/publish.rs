@@ -10,13 +10,15 @@ use bytes::Bytes;
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::manifest;
 use oci_mirror::tree::index::RepoIndex;
+use oci_mirror::tree::list::{Kind as EntryKind, Reader, Record};
 use oci_mirror::tree::path::Module;
 use oci_mirror::tree::writer::replica::{Conclusion, Replica};
 use oci_mirror::tree::{RepoDir, Tree, TreePath, reader};
 
+use super::attempt::{Planned, Work};
 use super::here::{UPSTREAM_LIST, remove};
 use super::trouble::{Kind, Trouble};
-use super::{Done, Mirror, Work};
+use super::{Done, Mirror};
 use crate::sync::gone;
 use crate::sync::memory::{Last, Memory};
 use crate::sync::plan::{self, Plan, Refusal};
@@ -26,9 +28,10 @@ use crate::sync::upstream::Fetched;
 pub(super) fn publish(
     mirror: &Mirror,
     work: &Work,
-    plan: &Plan,
+    planned: &Planned,
     fetched: &Fetched,
 ) -> Result<(Last, Done), Trouble> {
+    let plan = &planned.plan;
     let next = Next {
         staged: Tree::open(mirror.staging.root()).map_err(here)?,
         fetched: plan.wanted().into_iter().map(|it| it.path).collect(),
@@ -64,6 +67,9 @@ pub(super) fn publish(
         times: &times,
     })?;
 
+    if !planned.walked.is_empty() {
+        remove_litter(mirror, &planned.walked, &documents.list)?;
+    }
     // Before the state that does not count it any more.
     let mut gone = mirror.gone()?.gone;
     gone::update(&mut gone, &plan.gone, &needed(plan), mirror.now);
@@ -205,6 +211,28 @@ impl Next<'_> {
         }
         Ok(blobs)
     }
+}
+
+/// Removes the directories that are empty and not in the list: those of a run that was cut off before it
+/// had put anything there, for a tree that is another one now.
+fn remove_litter(mirror: &Mirror, walked: &[PathBuf], list: &Path) -> Result<(), Trouble> {
+    let mut listed = HashSet::new();
+    for record in Reader::new(open(list)?) {
+        match record.map_err(here)? {
+            Record::Entry(entry) if entry.kind == EntryKind::Directory => {
+                listed.insert(PathBuf::from(entry.path.as_str()));
+            }
+            Record::Entry(_) => {}
+            Record::Sum(..) => break,
+        }
+    }
+    let litter: Vec<PathBuf> = walked
+        .iter()
+        .filter(|path| !listed.contains(*path))
+        .cloned()
+        .collect();
+    mirror.writer.remove_unlisted(&[], &litter, &listed)?;
+    Ok(())
 }
 
 /// What says of the tree what it is.

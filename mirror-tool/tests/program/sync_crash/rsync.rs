@@ -1,7 +1,7 @@
 //! A real rsync daemon, and what it says it has sent.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,8 +19,9 @@ impl Rsyncd {
     pub(super) async fn start(tree: &Path, state: &Path) -> Self {
         fs::create_dir_all(state).unwrap();
         // Free a moment ago.
-        let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = address.local_addr().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
         let log = state.join("log");
         let config = state.join("rsyncd.conf");
         let text = format!(
@@ -33,7 +34,7 @@ impl Rsyncd {
             tree.display()
         );
         fs::write(&config, text).unwrap();
-        let daemon = Command::new("rsync")
+        let mut daemon = Command::new("rsync")
             .args(["--daemon", "--no-detach", "--config"])
             .arg(&config)
             .stdin(Stdio::null())
@@ -43,6 +44,7 @@ impl Rsyncd {
             if TcpStream::connect(address).is_ok() {
                 break;
             }
+            assert!(daemon.try_wait().unwrap().is_none(), "{address}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Self {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::output::Line;
+pub(super) use self::run::end_what_is_left;
 use self::run::{Ended, Limits, Run};
 use super::patience::Patience;
 use super::{Error, Fetched, blocking, max_list};

@@ -210,10 +210,24 @@ struct Lifeline {
     file: File,
 }
 
+/// Ends the rsync of an earlier run, if there is one.
+pub(in crate::sync::upstream) async fn end_what_is_left(
+    staging: &Staging,
+) -> Result<(), writer::Error> {
+    if Lifeline::path(staging).exists() {
+        Lifeline::take(staging).await?;
+    }
+    Ok(())
+}
+
 impl Lifeline {
+    fn path(staging: &Staging) -> PathBuf {
+        staging.directory().join("rsync.lock")
+    }
+
     /// Takes it, from whoever has it.
     async fn take(staging: &Staging) -> Result<Self, writer::Error> {
-        let path = staging.directory().join("rsync.lock");
+        let path = Self::path(staging);
         let unusable = |source| failed(&path, source);
         let file = fs::OpenOptions::new()
             .read(true)
