@@ -212,17 +212,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             Ok(Exit::Fine)
         }
         Command::Sync(arguments) => follow(*arguments).await,
-        Command::Report(arguments) => {
-            let to = arguments.to()?;
-            let answer = crate::report::check_in(&arguments.tree, &to, arguments.verify).await?;
-            say(&answer);
-            let printed = if arguments.json {
-                print_json(&answer)
-            } else {
-                Ok(())
-            };
-            told(printed, answer.exit())
-        }
+        Command::Report(arguments) => report(&arguments).await,
         Command::SiteConfig(arguments) => {
             let text = crate::site_config::run(&arguments.options())?;
             told(print(&text), Exit::Fine)
@@ -258,6 +248,19 @@ async fn follow(arguments: Sync) -> anyhow::Result<Exit> {
     say(&report);
     let printed = if json { print_json(&report) } else { Ok(()) };
     told(printed, report.exit())
+}
+
+/// Checks in with a front end.
+async fn report(arguments: &report::Report) -> anyhow::Result<Exit> {
+    let to = arguments.to()?;
+    let answer = crate::report::check_in(&arguments.tree, &to, arguments.verify).await?;
+    say(&answer);
+    let printed = if arguments.json {
+        print_json(&answer)
+    } else {
+        Ok(())
+    };
+    told(printed, answer.exit())
 }
 
 /// Checks a tree, and repairs it if there is where from.
