@@ -421,7 +421,7 @@ async fn another_part_of_the_same_is_not_followed() {
         check: true,
         ..master.options("m", &both)
     };
-    assert_outcome(&run(check).await, Outcome::Followed);
+    assert_outcome(&run(check).await, Outcome::Unchanged);
     assert_eq!(content(&master.mirror("m")), before);
 }
 
@@ -462,6 +462,32 @@ async fn what_was_changed_here_is_undone() {
     assert!(!mirror.join("repos/b").exists());
     assert_outcome(&master.sync().await, Outcome::Followed);
     assert_eq!(content(&mirror), content(&master.tree()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_at_what_is_right_changes_nothing() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    let mirror = master.mirror("m");
+    let files = || -> BTreeMap<_, _> {
+        let all = snapshot(&mirror).into_iter();
+        let is_of_tree = |path: &PathBuf| !path.starts_with(mirror.join(".~tmp~"));
+        all.filter(|(path, _)| is_of_tree(path)).collect()
+    };
+    let before = files();
+    let check = Options {
+        check: true,
+        ..master.options("m", &[&master.url()])
+    };
+    assert_outcome(&run(check).await, Outcome::Unchanged);
+    assert_eq!(files(), before);
+    // As a run leaves it that was killed after its state.
+    let mark = mirror.join(".~tmp~/dirty");
+    fs::write(&mark, "").unwrap();
+    assert_outcome(&master.sync().await, Outcome::Unchanged);
+    assert!(!mark.exists());
+    assert_eq!(files(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

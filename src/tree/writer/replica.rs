@@ -168,6 +168,11 @@ impl TreeWriter {
         self.temporary.join(super::DIRTY).exists()
     }
 
+    /// Takes that mark back: the caller has looked, and the tree is what its state says.
+    pub fn unmark_stale(&self) -> Result<(), Error> {
+        self.unmark_dirty()
+    }
+
     /// Where a mirror keeps what it remembers from run to run; made if it is not there.
     pub fn sync_directory(&self) -> Result<PathBuf, Error> {
         let directory = self.temporary.join(super::SYNC);

@@ -84,7 +84,6 @@ pub(super) async fn attempt(
     let here = Arc::clone(mirror);
     blocking(move || publish::publish(&here, &work, &planned, &fetched))
         .await
-        .map(|(last, done)| Followed::Anew(last, done))
         .map_err(|trouble| trouble.of(upstream.name()))
 }
 

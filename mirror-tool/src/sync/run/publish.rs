@@ -12,14 +12,15 @@ use oci_mirror::manifest;
 use oci_mirror::tree::index::RepoIndex;
 use oci_mirror::tree::list::{Kind as EntryKind, Reader, Record};
 use oci_mirror::tree::path::Module;
+use oci_mirror::tree::state;
 use oci_mirror::tree::writer::replica::{Conclusion, Replica};
 use oci_mirror::tree::{RepoDir, Tree, TreePath, reader};
 
 use super::attempt::{Planned, Work};
 use super::here::{UPSTREAM_LIST, remove};
 use super::trouble::{Kind, Trouble};
-use super::{Done, Mirror};
-use crate::sync::gone;
+use super::{Done, Followed, Mirror};
+use crate::sync::gone::{self, Gone};
 use crate::sync::memory::{Last, Memory};
 use crate::sync::plan::{self, Plan, Refusal};
 use crate::sync::upstream::Fetched;
@@ -30,7 +31,7 @@ pub(super) fn publish(
     work: &Work,
     planned: &Planned,
     fetched: &Fetched,
-) -> Result<(Last, Done), Trouble> {
+) -> Result<Followed, Trouble> {
     let plan = &planned.plan;
     let next = Next {
         staged: Tree::open(mirror.staging.root()).map_err(here)?,
@@ -44,6 +45,15 @@ pub(super) fn publish(
     } else {
         next.derived(work, plan)?
     };
+    if is_in_place(mirror, plan, &documents)? {
+        // A run was cut off with nothing left to do, or the tree was looked at and is right.
+        let gone = mirror.gone()?.gone;
+        let last = last(work, &documents, &gone);
+        mirror.writer.unmark_stale()?;
+        Memory::new(Some(last.clone())).write(&mirror.writer)?;
+        mirror.staging.clear()?;
+        return Ok(Followed::Unchanged(last));
+    }
     if mirror.memory.is_none() {
         // From here on there is nothing in the tree that this program has not read.
         Memory::new(None).write(&mirror.writer)?;
@@ -80,16 +90,7 @@ pub(super) fn publish(
         state: &documents.state,
         module: &documents.module,
     })?;
-    let last = Last {
-        from: work.said.from.clone(),
-        serial: work.said.serial,
-        digest: work.said.digest,
-        filter: work.filter,
-        published: Algorithm::Sha256.digest(&documents.state),
-        oldest_gone: gone::oldest(&gone),
-        kept: gone.len() as u64,
-        static_v2: None,
-    };
+    let last = last(work, &documents, &gone);
     Memory::new(Some(last.clone())).write(&mirror.writer)?;
     keep_list(mirror, work, plan).map_err(here)?;
     mirror.staging.clear()?;
@@ -101,7 +102,38 @@ pub(super) fn publish(
         kept: last.kept,
         skipped: plan.skipped,
     };
-    Ok((last, done))
+    Ok(Followed::Anew(last, done))
+}
+
+/// Whether the tree, its list and its state are what they should be.
+fn is_in_place(mirror: &Mirror, plan: &Plan, documents: &Documents) -> Result<bool, Trouble> {
+    // The list that is made here of another has its own time in it.
+    if !plan.is_verbatim || !plan.is_empty() {
+        return Ok(false);
+    }
+    let state = match mirror
+        .writer
+        .tree()
+        .read(&TreePath::State, state::MAX_BYTES)
+    {
+        Err(error) if error.is_not_found() => return Ok(false),
+        state => state.map_err(here)?,
+    };
+    Ok(state == documents.state && mirror.published_list().is_some())
+}
+
+/// What is remembered of this.
+fn last(work: &Work, documents: &Documents, gone: &Gone) -> Last {
+    Last {
+        from: work.said.from.clone(),
+        serial: work.said.serial,
+        digest: work.said.digest,
+        filter: work.filter,
+        published: Algorithm::Sha256.digest(&documents.state),
+        oldest_gone: gone::oldest(gone),
+        kept: gone.len() as u64,
+        static_v2: None,
+    }
 }
 
 /// The tree as it is going to be: what is staged stands before what is there.
