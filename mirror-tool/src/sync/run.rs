@@ -118,7 +118,7 @@ enum Followed {
     /// There was nothing new.
     Unchanged(Last),
     /// The tree has become what the other one is.
-    Followed(Last, Done),
+    Anew(Last, Done),
     /// What would be done.
     Planned(Done),
 }

@@ -27,7 +27,7 @@ pub(super) async fn finish(
 ) -> Report {
     let (outcome, last, done) = match followed {
         Followed::Unchanged(last) => (Outcome::Unchanged, Some(last), None),
-        Followed::Followed(last, done) => (Outcome::Followed, Some(last), Some(done)),
+        Followed::Anew(last, done) => (Outcome::Followed, Some(last), Some(done)),
         Followed::Planned(done) => (Outcome::DryRun, None, Some(done)),
     };
     let mut report = Report {

@@ -52,11 +52,11 @@ pub(super) async fn attempt(
         }
         (Verdict::Sibling, _) => return Err(Trouble::sibling(&said)),
     }
-    let Some(list) = &state.list else {
+    let Some(named) = &state.list else {
         let error = anyhow::anyhow!("{} has no file list", upstream.name());
         return Err(Trouble::new(Kind::Lie, error));
     };
-    let path = mirror.list(upstream, list, verdict).await?;
+    let path = mirror.list(upstream, named, verdict).await?;
     let work = Work {
         said,
         state_bytes: bytes,
@@ -82,9 +82,10 @@ pub(super) async fn attempt(
         .map_err(|trouble| trouble.of(upstream.name()))?;
     mirror.is_stopped()?;
     let here = Arc::clone(mirror);
-    let published = blocking(move || publish::publish(&here, &work, &planned, &fetched)).await;
-    let (last, done) = published.map_err(|trouble| trouble.of(upstream.name()))?;
-    Ok(Followed::Followed(last, done))
+    blocking(move || publish::publish(&here, &work, &planned, &fetched))
+        .await
+        .map(|(last, done)| Followed::Anew(last, done))
+        .map_err(|trouble| trouble.of(upstream.name()))
 }
 
 /// What is followed, as far as it is here.

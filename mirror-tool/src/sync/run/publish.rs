@@ -40,7 +40,7 @@ pub(super) fn publish(
     next.check_pieces(plan)?;
     next.check_closures(work, plan)?;
     let documents = if plan.is_verbatim {
-        verbatim(mirror, work, plan)?
+        verbatim(mirror, work, plan)
     } else {
         next.derived(work, plan)?
     };
@@ -244,15 +244,15 @@ struct Documents {
 }
 
 /// What the other tree publishes, byte for byte.
-fn verbatim(mirror: &Mirror, work: &Work, plan: &Plan) -> Result<Documents, Trouble> {
+fn verbatim(mirror: &Mirror, work: &Work, plan: &Plan) -> Documents {
     let sizes = plan.sizes.as_ref();
     let sizes = sizes.map(|wanted| mirror.staging.path(&wanted.path));
-    Ok(Documents {
+    Documents {
         sizes,
         list: work.list.clone(),
         state: work.state_bytes.to_vec(),
         module: module(work),
-    })
+    }
 }
 
 fn module(work: &Work) -> Module {
