@@ -244,7 +244,8 @@ async fn follow(arguments: Sync) -> anyhow::Result<Exit> {
     let json = arguments.json;
     let shutdown = CancellationToken::new();
     let options = arguments.options(shutdown.clone())?;
-    let report = until_stopped(shutdown, crate::sync::run(options)).await?;
+    let work = Box::pin(crate::sync::run(options));
+    let report = until_stopped(shutdown, work).await?;
     say(&report);
     let printed = if json { print_json(&report) } else { Ok(()) };
     told(printed, report.exit())

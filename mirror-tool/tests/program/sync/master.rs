@@ -87,7 +87,7 @@ impl Master {
             from: from.iter().map(|url| url.parse().unwrap()).collect(),
             tree: self.mirror(name),
             filter: Filter::default(),
-            grace: Duration::from_hours(24),
+            grace: Duration::from_secs(24 * 3600),
             bandwidth: None,
             jobs: NonZeroUsize::new(4).unwrap(),
             retries: 1,
