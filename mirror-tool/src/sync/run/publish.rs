@@ -50,8 +50,8 @@ pub(super) fn publish(
         let gone = mirror.gone()?.gone;
         let last = last(work, &documents, &gone);
         mirror.writer.unmark_stale()?;
-        Memory::new(Some(last.clone())).write(&mirror.writer)?;
         mirror.staging.clear()?;
+        Memory::new(Some(last.clone())).write(&mirror.writer)?;
         return Ok(Followed::Unchanged(last));
     }
     if mirror.memory.is_none() {
@@ -91,9 +91,10 @@ pub(super) fn publish(
         module: &documents.module,
     })?;
     let last = last(work, &documents, &gone);
-    Memory::new(Some(last.clone())).write(&mirror.writer)?;
     keep_list(mirror, work, plan).map_err(here)?;
     mirror.staging.clear()?;
+    // Last, since nobody clears up after a run that has come to its end.
+    Memory::new(Some(last.clone())).write(&mirror.writer)?;
     let done = Done {
         files: fetched.files,
         bytes: fetched.bytes,
