@@ -7,7 +7,7 @@ mod site_config;
 mod sync;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -174,6 +174,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             told(printed, report.exit())
         }
         Command::Prune(arguments) => {
+            warn_if_it_follows(&arguments.tree);
             let options = prune::Options {
                 tree: arguments.tree,
                 grace: arguments.grace.into(),
@@ -210,26 +211,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             until_stopped(shutdown.clone(), mirror.run(shutdown)).await;
             Ok(Exit::Fine)
         }
-        Command::Sync(arguments) => {
-            let json = arguments.json;
-            let shutdown = CancellationToken::new();
-            let options = arguments.options(shutdown.clone())?;
-            let report = until_stopped(shutdown, crate::sync::run(options)).await?;
-            say(&report);
-            let printed = if json { print_json(&report) } else { Ok(()) };
-            told(printed, report.exit())
-        }
-        Command::Report(arguments) => {
-            let to = arguments.to()?;
-            let answer = crate::report::check_in(&arguments.tree, &to, arguments.verify).await?;
-            say(&answer);
-            let printed = if arguments.json {
-                print_json(&answer)
-            } else {
-                Ok(())
-            };
-            told(printed, answer.exit())
-        }
+        Command::Sync(arguments) => follow(*arguments).await,
+        Command::Report(arguments) => report(&arguments).await,
         Command::SiteConfig(arguments) => {
             let text = crate::site_config::run(&arguments.options())?;
             told(print(&text), Exit::Fine)
@@ -252,7 +235,33 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
 async fn export(arguments: Export) -> anyhow::Result<Report> {
     let shutdown = CancellationToken::new();
     let options = arguments.options(shutdown.clone())?;
+    warn_if_it_follows(&options.tree);
     until_stopped(shutdown, crate::export::run(options)).await
+}
+
+/// Follows another tree.
+async fn follow(arguments: Sync) -> anyhow::Result<Exit> {
+    let json = arguments.json;
+    let shutdown = CancellationToken::new();
+    let options = arguments.options(shutdown.clone())?;
+    let work = Box::pin(crate::sync::run(options));
+    let report = until_stopped(shutdown, work).await?;
+    say(&report);
+    let printed = if json { print_json(&report) } else { Ok(()) };
+    told(printed, report.exit())
+}
+
+/// Checks in with a front end.
+async fn report(arguments: &report::Report) -> anyhow::Result<Exit> {
+    let to = arguments.to()?;
+    let answer = crate::report::check_in(&arguments.tree, &to, arguments.verify).await?;
+    say(&answer);
+    let printed = if arguments.json {
+        print_json(&answer)
+    } else {
+        Ok(())
+    };
+    told(printed, answer.exit())
 }
 
 /// Checks a tree, and repairs it if there is where from.
@@ -261,6 +270,7 @@ async fn verify(arguments: &Verify) -> anyhow::Result<verify::Report> {
     if arguments.repair.is_empty() {
         return tokio::task::spawn_blocking(move || verify::run(&root)).await?;
     }
+    warn_if_it_follows(&root);
     let options = verify::RepairOptions {
         tree: root,
         sources: arguments.repair.clone(),
@@ -269,6 +279,15 @@ async fn verify(arguments: &Verify) -> anyhow::Result<verify::Report> {
         shutdown: CancellationToken::new(),
     };
     until_stopped(options.shutdown.clone(), verify::run_and_repair(options)).await
+}
+
+/// Says so if a tree that is about to be changed is made by `sync`.
+fn warn_if_it_follows(tree: &Path) {
+    if let Some(from) = crate::sync::memory::followed(tree) {
+        say(format_args!(
+            "warning: this tree follows {from}; the next sync undoes what is changed here"
+        ));
+    }
 }
 
 /// Runs `work`; the first signal to stop cancels `shutdown`, the second ends the process at once.

@@ -17,8 +17,8 @@ pub(super) struct Report {
     /// Directory of the tree.
     #[arg(long, value_name = "DIR")]
     pub(super) tree: PathBuf,
-    /// The front end: https://HOST.
-    #[arg(long, value_name = "URL")]
+    /// The front end.
+    #[arg(long, value_name = "URL", help = "The front end: https://HOST")]
     to: Url,
     #[command(flatten)]
     token: TokenFile,
@@ -36,8 +36,12 @@ pub(super) struct Report {
 /// Where the secret is by which a front end knows the mirror. Never an argument: everybody can read those.
 #[derive(Debug, Args)]
 pub(super) struct TokenFile {
-    /// File that holds the token of `registry-proxy mirror token` [default: the variable MIRROR_TOKEN]
-    #[arg(long, value_name = "FILE")]
+    /// File that holds the token.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "File that holds the token of `registry-proxy mirror token` [default: the variable MIRROR_TOKEN]"
+    )]
     token_file: Option<PathBuf>,
     /// Send the token over plain HTTP, where everybody on the way can read it.
     #[arg(long)]

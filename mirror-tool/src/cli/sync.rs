@@ -15,6 +15,10 @@ use crate::sync::{Filter, Options, Source};
 
 /// Follow another tree.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(super) struct Sync {
     /// Directory of the tree; made if it is not there.
     #[arg(long, value_name = "DIR")]

@@ -32,6 +32,10 @@ pub use upstream::Source;
 
 /// Whom to follow, and how.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer to a question of its own"
+)]
 pub struct Options {
     /// Where from, tried in this order.
     pub from: Vec<Source>,

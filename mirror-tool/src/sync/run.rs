@@ -16,32 +16,25 @@
 //! Nothing here is changed by an upstream that cannot be followed; the next one is asked.
 
 mod after;
+mod attempt;
 mod here;
 mod judge;
 mod publish;
 mod trouble;
 
-use std::io::BufReader;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use oci_mirror::digest::{Algorithm, Digest};
-use oci_mirror::error_chain::chain;
-use oci_mirror::tree::state::{ListRef, State};
-use oci_mirror::tree::{TreePath, TreeWriter};
+use oci_mirror::tree::TreeWriter;
 
 use super::memory::{Last, Memory};
-use super::plan::{self, Here, Plan, Refusal, Terms};
 use super::progress::Progress;
 use super::report::Outcome;
 use super::staging::Staging;
-use super::upstream::{self, Fetched, Upstream};
+use super::upstream::{self, Upstream};
 use super::{Options, Report};
-use here::Known;
-use judge::{Said, Verdict, judge};
+use attempt::attempt;
 use trouble::{Kind, Trouble};
 
 /// Follows the first of the trees named that can be followed.
@@ -58,8 +51,12 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     };
     let mirror = match opened {
         Ok(mirror) => Arc::new(mirror),
-        Err(trouble) => return Ok(failed(Outcome::Failed, &trouble, Vec::new())),
+        Err(trouble) => return Ok(failed(&trouble, Vec::new())),
     };
+    // It would write where others are verified, whoever is asked now.
+    if let Err(error) = upstream::end_what_is_left(&mirror.staging).await {
+        return Ok(failed(&error.into(), Vec::new()));
+    }
     let mut notes = Vec::new();
     let mut refused = None;
     let mut failure = None;
@@ -72,7 +69,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         };
         match trouble.kind {
             // Nobody else could do anything about it.
-            Kind::Here | Kind::Stopped => return Ok(failed(Outcome::Failed, &trouble, notes)),
+            Kind::Here | Kind::Stopped => return Ok(failed(&trouble, notes)),
             Kind::Lie | Kind::Passing => {
                 refused.get_or_insert(notes.len());
             }
@@ -94,11 +91,11 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn failed(outcome: Outcome, trouble: &Trouble, notes: Vec<String>) -> Report {
+fn failed(trouble: &Trouble, notes: Vec<String>) -> Report {
     Report {
         notes,
         error: Some(trouble.to_string()),
-        ..Report::of(outcome)
+        ..Report::of(Outcome::Failed)
     }
 }
 
@@ -121,7 +118,7 @@ enum Followed {
     /// There was nothing new.
     Unchanged(Last),
     /// The tree has become what the other one is.
-    Followed(Last, Done),
+    Anew(Last, Done),
     /// What would be done.
     Planned(Done),
 }
@@ -212,193 +209,6 @@ const AGAIN: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
-
-/// Follows one upstream as it is now.
-async fn attempt(mirror: &Arc<Mirror>, upstream: &Upstream) -> Result<Followed, Trouble> {
-    let bytes = mirror
-        .unless_stopped(upstream.state(&mirror.staging))
-        .await
-        .map_err(|error| match error {
-            // No tree, or one that is not there yet.
-            upstream::Error::NotFound { .. } => Trouble::new(Kind::Away, error),
-            error => error.into(),
-        })?;
-    let state = State::from_bytes(&bytes)
-        .map_err(|error| Trouble::new(Kind::Passing, error).of(upstream.name()))?;
-    let said = Said {
-        from: upstream.name().to_owned(),
-        serial: state.serial,
-        digest: Algorithm::Sha256.digest(&bytes),
-    };
-    let filter = mirror.options.filter.fingerprint();
-    let is_same_filter = mirror.last().is_none_or(|last| last.filter == filter);
-    let verdict = judge(mirror.last(), &said, &mirror.options);
-    match (verdict, mirror.last()) {
-        (Verdict::Same | Verdict::Sibling, Some(last)) if mirror.is_known && is_same_filter => {
-            return Ok(Followed::Unchanged(last.clone()));
-        }
-        (Verdict::Same | Verdict::New, _) => {}
-        (Verdict::Behind { last }, _) => {
-            return Err(Trouble::behind(&said, last));
-        }
-        (Verdict::Sibling, _) => return Err(Trouble::sibling(&said)),
-    }
-    let Some(list) = &state.list else {
-        let error = anyhow::anyhow!("{} has no file list", upstream.name());
-        return Err(Trouble::new(Kind::Lie, error));
-    };
-    let path = mirror.list(upstream, list, verdict).await?;
-    let work = Work {
-        said,
-        state_bytes: bytes,
-        state,
-        list: path,
-        filter,
-        accept_shrink: mirror.options.accept_shrink || !is_same_filter,
-    };
-    let here = Arc::clone(mirror);
-    let (work, plan) = blocking(move || {
-        let plan = here.plan(&work)?;
-        Ok::<_, Trouble>((work, plan))
-    })
-    .await
-    .map_err(|trouble| trouble.of(upstream.name()))?;
-    mirror.is_stopped()?;
-    if mirror.options.dry_run {
-        return Ok(Followed::Planned(planned(&plan)));
-    }
-    let fetched = mirror
-        .fetch(upstream, &plan)
-        .await
-        .map_err(|trouble| trouble.of(upstream.name()))?;
-    mirror.is_stopped()?;
-    let here = Arc::clone(mirror);
-    let published = blocking(move || publish::publish(&here, &work, &plan, &fetched)).await;
-    let (last, done) = published.map_err(|trouble| trouble.of(upstream.name()))?;
-    Ok(Followed::Followed(last, done))
-}
-
-/// What is followed, as far as it is here.
-struct Work {
-    said: Said,
-    state_bytes: Bytes,
-    state: State,
-    /// Where the list lies.
-    list: PathBuf,
-    filter: Digest,
-    accept_shrink: bool,
-}
-
-impl Mirror {
-    /// Waits for something until the run is ended from outside.
-    async fn unless_stopped<T>(
-        &self,
-        work: impl Future<Output = Result<T, upstream::Error>>,
-    ) -> Result<T, upstream::Error> {
-        tokio::select! {
-            result = work => result,
-            () = self.options.shutdown.cancelled() => Err(upstream::Error::Stopped),
-        }
-    }
-
-    /// Brings the list here, unless the one that is kept is the same.
-    async fn list(
-        self: &Arc<Self>,
-        upstream: &Upstream,
-        list: &ListRef,
-        verdict: Verdict,
-    ) -> Result<PathBuf, Trouble> {
-        let (here, wanted) = (Arc::clone(self), list.digest);
-        let is_same = verdict == Verdict::Same;
-        let kept = blocking(move || here.kept_list(is_same.then_some(wanted))).await?;
-        match kept {
-            here::Kept::Same(path) => Ok(path),
-            here::Kept::Basis(basis) => {
-                let brought = upstream.list(list, basis.as_deref(), &self.staging);
-                Ok(self.unless_stopped(brought).await?)
-            }
-        }
-    }
-
-    /// Compares the list with what is here.
-    fn plan(&self, work: &Work) -> Result<Plan, Trouble> {
-        let terms = self.terms(work);
-        let gone = self.gone()?;
-        let known = if self.is_known && gone.is_whole {
-            Known::ByList
-        } else {
-            Known::Not
-        };
-        let plan = self.plan_from(known, work, &gone, &terms);
-        match plan {
-            Err(Refusal::Here(error)) if known == Known::ByList => {
-                tracing::warn!(error = %chain(&error), "the file list here is damaged; looking at the tree");
-                Ok(self.plan_from(Known::Not, work, &gone, &terms)?)
-            }
-            plan => Ok(plan?),
-        }
-    }
-
-    fn plan_from(
-        &self,
-        known: Known,
-        work: &Work,
-        gone: &here::InGrace,
-        terms: &Terms<'_>,
-    ) -> Result<Plan, Refusal> {
-        let baseline = self.baseline(known)?;
-        let here = Here {
-            tree: baseline,
-            gone: &gone.sizes,
-        };
-        let list = std::fs::File::open(&work.list).map_err(Refusal::Derive)?;
-        plan::make(BufReader::new(list), &work.state, here, terms)
-    }
-
-    fn terms(&self, work: &Work) -> Terms<'_> {
-        Terms {
-            filter: &self.options.filter,
-            max_entries: self.options.max_entries,
-            accept_shrink: work.accept_shrink,
-            now: self.now,
-        }
-    }
-
-    /// Brings everything into staging that the tree lacks.
-    async fn fetch(&self, upstream: &Upstream, plan: &Plan) -> Result<Fetched, Trouble> {
-        let wanted = plan.wanted();
-        if wanted.is_empty() {
-            return Ok(Fetched::default());
-        }
-        let shutdown = &self.options.shutdown;
-        let fetched = upstream
-            .fetch(wanted, &self.staging, &self.progress, shutdown)
-            .await?;
-        if let Some((path, wrong)) = fetched.wrong.first() {
-            let error = anyhow::anyhow!("{path} is not what the file list says: {}", chain(wrong));
-            // Content has the same name for ever; documents are replaced.
-            let is_content = matches!(path, TreePath::Blob(_));
-            let kind = if is_content { Kind::Lie } else { Kind::Passing };
-            return Err(Trouble::new(kind, error));
-        }
-        if let Some(path) = fetched.missing.first() {
-            let error = anyhow::anyhow!("there is no {path}, which the file list has");
-            return Err(Trouble::new(Kind::Passing, error));
-        }
-        Ok(fetched)
-    }
-}
-
-fn planned(plan: &Plan) -> Done {
-    Done {
-        files: plan.wanted().len() as u64,
-        bytes: plan.bytes,
-        received: 0,
-        links: plan.links.len() as u64,
-        kept: plan.gone.len() as u64,
-        skipped: plan.skipped,
-    }
-}
 
 /// Runs work that blocks on a thread for it.
 async fn blocking<T, F>(work: F) -> T

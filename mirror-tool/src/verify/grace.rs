@@ -142,7 +142,7 @@ mod tests {
         let run = || crate::verify::run(root).unwrap();
         assert!(!run().damage.is_empty());
 
-        let lines: String = paths.iter().map(|path| format!("7 {path}\n")).collect();
+        let lines = paths.each_ref().map(|path| format!("7 {path}\n")).concat();
         let directory = root.join(TEMPORARY).join(SYNC);
         fs::create_dir_all(&directory).unwrap();
         fs::write(

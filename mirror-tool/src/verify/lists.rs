@@ -27,8 +27,8 @@ use super::{Damage, is_changing};
 const TOLD: usize = 20;
 
 /// What is to be done about a list that does not fit its tree.
-const REMEDY: &str =
-    "`--repair`, or the next export or prune that changes the tree, writes it anew";
+const REMEDY: &str = "`--repair`, or the next export or prune that changes the tree, writes it anew; in a tree that follows \
+     another, `sync --check`";
 
 /// Compares the list and the sizes with the tree, unless an export is at work or was cut short. A tree
 /// that an older version made has no list until it is next written to.
@@ -84,7 +84,8 @@ fn compare(list: &ListRef, grace: &Grace, tree: &Tree) -> Result<Vec<Damage>, re
         Err(problem) => {
             let path = TreePath::List(list.module.clone());
             damage.push(Damage::new(path, format!("{problem}; {REMEDY}")));
-            while here.unlisted()?.is_some() {}
+            // That it is in no list has been said with this.
+            while here.unlisted(&mut Vec::new())? {}
         }
         Ok(file) => {
             for record in Reader::new(BufReader::new(file)) {
@@ -97,9 +98,7 @@ fn compare(list: &ListRef, grace: &Grace, tree: &Tree) -> Result<Vec<Damage>, re
                     }
                 }
             }
-            while let Some(found) = here.unlisted()? {
-                damage.extend(found);
-            }
+            while here.unlisted(&mut damage)? {}
         }
     }
     damage.extend(check_sizes(&here.sizes, tree));
@@ -162,17 +161,17 @@ impl<'a> Here<'a> {
         Ok(passed)
     }
 
-    /// Passes something that the list does not have, and says whether that is damage; `None` at the end.
-    fn unlisted(&mut self) -> Result<Option<Option<Damage>>, reader::Error> {
+    /// Passes something that the list does not have, if there is anything left.
+    fn unlisted(&mut self, damage: &mut Vec<Damage>) -> Result<bool, reader::Error> {
         let Some(entry) = self.advance()? else {
-            return Ok(None);
+            return Ok(false);
         };
-        if self.grace.has(&entry.path) {
-            return Ok(Some(None));
+        if !self.grace.has(&entry.path) {
+            self.count(&entry);
+            let problem = format!("not in the file list; {REMEDY}");
+            damage.push(Damage::new(&entry.path, problem));
         }
-        self.count(&entry);
-        let problem = format!("not in the file list; {REMEDY}");
-        Ok(Some(Some(Damage::new(&entry.path, problem))))
+        Ok(true)
     }
 
     fn count(&mut self, entry: &Entry) {
@@ -192,7 +191,9 @@ fn check_entry(
     loop {
         let order = here.next.as_ref().map(|next| next.path.cmp(&entry.path));
         match order {
-            Some(Ordering::Less) => damage.extend(here.unlisted()?.flatten()),
+            Some(Ordering::Less) => {
+                here.unlisted(damage)?;
+            }
             Some(Ordering::Equal) => {
                 if let Some(found) = here.listed()? {
                     damage.extend(difference(entry, &found));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan as _};
 use mirror_tool::exit::Exit;
+use mirror_tool::report::{To, Token};
 use mirror_tool::sync::report::Outcome;
 use mirror_tool::sync::{self, Filter, Options, Report};
 use mirror_tool::{prune, verify};
@@ -17,7 +18,8 @@ use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::{Catalog, Tree, TreeWriter};
 
 use crate::bench::{MIB, noise, snapshot};
-use master::{Master, Relay, Served, blob, link};
+use crate::export::SmallDisk;
+use master::{FrontEnd, Master, Relay, Served, blob, link};
 
 fn digest(content: &[u8]) -> Digest {
     Algorithm::Sha256.digest(content)
@@ -112,11 +114,11 @@ async fn unchanged_costs_one_request() {
     let master = Master::new();
     master.publish(&[("a", "1", &[b"base"])]);
     let served = Served::start(&master.tree()).await;
+    let first = run(master.options("m", &[&served.url()])).await;
+    assert_outcome(&first, Outcome::Followed);
+    served.take_log();
     let relay = Relay::to(served.address).await;
     let url = format!("http://{}", relay.address);
-    assert_outcome(&run(master.options("m", &[&url])).await, Outcome::Followed);
-    served.take_log();
-    let (before, connections) = relay.counted();
     let mirror = master.mirror("m");
     // Nobody looks for it.
     let list = mirror.join("fullfiletimelist-containers");
@@ -129,15 +131,15 @@ async fn unchanged_costs_one_request() {
     assert_eq!(snapshot(&mirror), files);
     assert_eq!(served.take_log(), ["GET state.json -"]);
     tokio::time::timeout(Duration::from_secs(10), async {
-        while relay.counted().0 == before {
+        while relay.counted().0 == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await
     .unwrap();
-    let (after, now) = relay.counted();
-    assert_eq!(now, connections + 1);
-    assert!(after - before <= 4096, "{before} {after}");
+    let (bytes, connections) = relay.counted();
+    assert_eq!(connections, 1);
+    assert!(bytes <= 4096, "{bytes}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -419,7 +421,7 @@ async fn another_part_of_the_same_is_not_followed() {
         check: true,
         ..master.options("m", &both)
     };
-    assert_outcome(&run(check).await, Outcome::Followed);
+    assert_outcome(&run(check).await, Outcome::Unchanged);
     assert_eq!(content(&master.mirror("m")), before);
 }
 
@@ -460,6 +462,32 @@ async fn what_was_changed_here_is_undone() {
     assert!(!mirror.join("repos/b").exists());
     assert_outcome(&master.sync().await, Outcome::Followed);
     assert_eq!(content(&mirror), content(&master.tree()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_at_what_is_right_changes_nothing() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    let mirror = master.mirror("m");
+    let files = || -> BTreeMap<_, _> {
+        let all = snapshot(&mirror).into_iter();
+        let is_of_tree = |path: &PathBuf| !path.starts_with(mirror.join(".~tmp~"));
+        all.filter(|(path, _)| is_of_tree(path)).collect()
+    };
+    let before = files();
+    let check = Options {
+        check: true,
+        ..master.options("m", &[&master.url()])
+    };
+    assert_outcome(&run(check).await, Outcome::Unchanged);
+    assert_eq!(files(), before);
+    // As a run leaves it that was killed after its state.
+    let mark = mirror.join(".~tmp~/dirty");
+    fs::write(&mark, "").unwrap();
+    assert_outcome(&master.sync().await, Outcome::Unchanged);
+    assert!(!mark.exists());
+    assert_eq!(files(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -526,6 +554,131 @@ async fn what_is_not_done_beside_is_said_and_done_next_time() {
         assert_eq!((report.exit(), report.removed), (Exit::Partial, 0));
         assert!(blob(&master.mirror("m"), digest(b"a")).exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_after_success_only() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"])]);
+    let front_end = FrontEnd::start().await;
+    let options = |from: &str| Options {
+        report: Some(To {
+            url: format!("http://{}", front_end.address).parse().unwrap(),
+            token: Token::new("secret"),
+            tls_ca: None,
+        }),
+        ..master.options("m", &[from])
+    };
+    assert_outcome(
+        &run(options("http://127.0.0.1:1/tree")).await,
+        Outcome::Failed,
+    );
+    assert_eq!(front_end.take_told(), [] as [String; 0]);
+    for outcome in [Outcome::Followed, Outcome::Unchanged] {
+        assert_outcome(&run(options(&master.url())).await, outcome);
+        let told = front_end.take_told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("POST /api/v1/checkin {"), "{told:?}");
+    }
+    let dry = Options {
+        dry_run: true,
+        ..options(&master.url())
+    };
+    run(dry).await;
+    assert_eq!(front_end.take_told(), [] as [String; 0]);
+    // The tree is as it should be all the same.
+    front_end.answer(401);
+    let report = run(options(&master.url())).await;
+    assert_outcome(&report, Outcome::Partial);
+    assert_eq!(report.serial, Some(1));
+    assert!(report.notes[0].starts_with("cannot report"), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_lists_is_cleared_away() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"]), ("b", "1", &[b"b"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    // As a run leaves it that was cut off on its way to another state, and one whose record is lost.
+    let mirror = master.mirror("m");
+    fs::create_dir_all(mirror.join("repos/x/y/blobs/sha256")).unwrap();
+    fs::create_dir_all(mirror.join("pieces/sha256/00")).unwrap();
+    let litter = digest(b"litter");
+    fs::create_dir_all(blob(&mirror, litter).parent().unwrap()).unwrap();
+    fs::write(blob(&mirror, litter), b"litter").unwrap();
+    fs::write(mirror.join(".~tmp~/sync/gone"), "gone 1\n5 blo").unwrap();
+    fs::write(mirror.join(".~tmp~/dirty"), "").unwrap();
+    let report = master.sync().await;
+    assert_outcome(&report, Outcome::Followed);
+    assert_eq!((report.files, report.kept), (0, 1));
+    assert_sound(&mirror);
+    let options = Options {
+        grace: Duration::ZERO,
+        ..master.options("m", &[&master.url()])
+    };
+    let report = run(options).await;
+    assert_outcome(&report, Outcome::Unchanged);
+    assert_eq!(report.removed, 1);
+    let paths = |root: &Path| {
+        let output = std::process::Command::new("find")
+            .args([".", "-path", "./.~tmp~", "-prune", "-o", "-print"])
+            .current_dir(root)
+            .output()
+            .unwrap();
+        let mut lines: Vec<String> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(paths(&mirror), paths(&master.tree()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_a_mirror_is_told_that_it_does_not_last() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    for (tree, is_told) in [(master.mirror("m"), true), (master.tree(), false)] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_mirror-tool"))
+            .args(["prune", "--dry-run", "--tree"])
+            .arg(tree)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let warning = format!("this tree follows {}", master.url());
+        assert_eq!(said.contains(&warning), is_told, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_changes_nothing_and_what_had_its_grace_makes_room() {
+    let master = Master::new();
+    let small = Master::new();
+    let disk = SmallDisk::mount(small.dir.path().to_owned(), "12m");
+    for tag in ["1", "2"] {
+        let large = noise(u64::from(tag.as_bytes()[0]), 5 * MIB);
+        master.publish(&[("a", tag, &[&large])]);
+    }
+    let options = |hours: i64| Options {
+        now: Some(Timestamp::now() + hours.hours()),
+        ..small.options("m", &[&master.url()])
+    };
+    assert_outcome(&run(options(0)).await, Outcome::Followed);
+    let mirror = small.mirror("m");
+    master.remove("a", |tag| tag == "1");
+    assert_outcome(&run(options(1)).await, Outcome::Followed);
+    master.publish(&[("a", "3", &[&noise(3, 5 * MIB)])]);
+    let before = content(&mirror);
+    let report = run(options(2)).await;
+    assert_outcome(&report, Outcome::Failed);
+    assert_eq!(content(&mirror), before);
+    let report = run(options(26)).await;
+    assert_outcome(&report, Outcome::Followed);
+    assert_eq!(content(&mirror), content(&master.tree()));
+    drop(disk);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 //! that roots go before leaves whatever the file system reorders: killed anywhere, nothing that is left
 //! names what is gone.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,24 +40,25 @@ impl TreeWriter {
             emptied.append(&mut touched);
         }
         emptied.extend(empty.iter().map(|path| self.tree.root().join(path)));
-        let touched = self.remove_empty(emptied, &HashSet::new())?;
+        // `blobs`, `repos` and `pieces` themselves stay.
+        let is_top = |below: &Path| below.components().count() < 2;
+        let touched = self.remove_empty(emptied, is_top)?;
         self.sync_remaining(&touched)
     }
 
     /// Removes those of `directories` that are empty, and the ones above that this leaves empty, but for
-    /// those to `keep` (relative to the tree); returns the directories that lost one.
+    /// what `stays` (relative to the tree); returns the directories that lost one.
     pub(super) fn remove_empty(
         &self,
         directories: BTreeSet<PathBuf>,
-        keep: &HashSet<PathBuf>,
+        stays: impl Fn(&Path) -> bool,
     ) -> Result<BTreeSet<PathBuf>, Error> {
         let mut pending = directories;
         let mut touched = BTreeSet::new();
         // The last in order has nothing of the set below it.
         while let Some(directory) = pending.pop_last() {
             let below = directory.strip_prefix(self.tree.root());
-            // `blobs`, `repos` and `pieces` themselves stay.
-            if below.is_ok_and(|below| below.components().count() < 2 || keep.contains(below)) {
+            if !below.is_ok_and(|below| !stays(below)) {
                 continue;
             }
             match fs::remove_dir(&directory) {

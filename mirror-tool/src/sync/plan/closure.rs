@@ -3,7 +3,7 @@
 //! The same walk as [`Reach`](oci_mirror::tree::reach::Reach), over a repository that is not in a tree yet:
 //! what it links to is what a list says, and the first thing that is wrong ends it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use super::refusal::Incomplete;
 pub fn closure(
     repo: &RepoDir,
     index: &RepoIndex,
-    linked: &HashMap<Digest, u64>,
+    linked: &BTreeMap<Digest, u64>,
     manifest: &mut dyn FnMut(&Digest) -> io::Result<Bytes>,
 ) -> Result<(), Refusal> {
     let mut walk = Walk {
@@ -43,7 +43,7 @@ pub fn closure(
 }
 
 struct Walk<'a> {
-    linked: &'a HashMap<Digest, u64>,
+    linked: &'a BTreeMap<Digest, u64>,
     manifest: &'a mut dyn FnMut(&Digest) -> io::Result<Bytes>,
     visited: HashSet<Digest>,
 }
@@ -100,8 +100,8 @@ mod tests {
     /// The content of a repository.
     #[derive(Default)]
     struct Bench {
-        content: HashMap<Digest, Bytes>,
-        linked: HashMap<Digest, u64>,
+        content: BTreeMap<Digest, Bytes>,
+        linked: BTreeMap<Digest, u64>,
     }
 
     impl Bench {

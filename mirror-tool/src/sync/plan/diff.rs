@@ -11,9 +11,9 @@ use oci_mirror::tree::{RepoDir, TreePath};
 
 use super::carried::{Mark, Row};
 use super::old::Old;
-use super::part::{Part, part};
+use super::part::{Part, part, time};
 use super::refusal::Why;
-use super::sum_up::{self, check_shrink, piece_bytes};
+use super::sum_up::{self, Counts, check_shrink, check_totals, piece_bytes};
 use super::unproven::{File, Unproven};
 use super::{Held, Here, PiecesFile, Plan, Refusal, Terms};
 
@@ -72,12 +72,6 @@ struct Diff<'a, R: BufRead> {
     piece_times: Vec<(Digest, u32)>,
     /// The repository of the last path, and whether it is carried.
     repository: Option<(RepoDir, bool)>,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Counts {
-    blobs: u64,
-    repositories: u64,
 }
 
 impl<R: BufRead> Diff<'_, R> {
@@ -139,7 +133,7 @@ impl<R: BufRead> Diff<'_, R> {
                 self.was.blobs += u64::from(is_old && in_grace.is_none());
                 let mut row = Row {
                     size: entry.size,
-                    time: self.time(entry),
+                    time: time(entry, self.terms.now),
                     ..Row::default()
                 };
                 row.set(Mark::Held, is_held);
@@ -213,7 +207,7 @@ impl<R: BufRead> Diff<'_, R> {
     }
 
     fn pieces(&mut self, digest: &Digest, held: Option<&Held>, entry: &Entry) {
-        let time = self.time(entry);
+        let time = time(entry, self.terms.now);
         let row = self.plan.carried.row_mut(digest);
         let expected = row.as_ref().map(|row| piece_bytes(row.size));
         match row {
@@ -298,20 +292,7 @@ impl<R: BufRead> Diff<'_, R> {
             self.end_of_entries()?;
         }
         self.unproven.finish()?;
-        let totals = &self.state.totals;
-        for (what, state, list) in [
-            ("blobs", totals.blobs, self.listed.blobs),
-            ("bytes of blobs", totals.bytes, self.bytes),
-            (
-                "repositories",
-                totals.repositories,
-                self.listed.repositories,
-            ),
-        ] {
-            if state != list {
-                return Err(Refusal::Totals { what, state, list });
-            }
-        }
+        check_totals(&self.state.totals, self.listed, self.bytes)?;
         let mut plan = self.plan;
         plan.is_verbatim = self.terms.filter.is_all() && plan.skipped == 0;
         if !plan.is_verbatim {
@@ -393,7 +374,7 @@ impl<R: BufRead> Diff<'_, R> {
             at: entry.path.clone(),
             path: path.clone(),
             size: entry.size,
-            time: self.time(entry),
+            time: time(entry, self.terms.now),
             is_held,
         });
     }
@@ -408,15 +389,7 @@ impl<R: BufRead> Diff<'_, R> {
             }
         }
     }
-
-    /// A time that a file can be given: nothing is from before 1970, or newer than tomorrow.
-    fn time(&self, entry: &Entry) -> u32 {
-        let latest = self.terms.now.saturating_add(DAY).max(0);
-        u32::try_from(entry.time.clamp(0, latest)).unwrap_or(u32::MAX)
-    }
 }
-
-const DAY: i64 = 24 * 60 * 60;
 
 fn is_layout(sum: Sum) -> bool {
     Algorithm::Sha256.digest(OCI_LAYOUT) == Digest::Sha256(sum)

@@ -1,6 +1,6 @@
 //! What some repositories link to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 
 use oci_mirror::digest::Digest;
@@ -14,10 +14,10 @@ use super::part::{Part, part};
 pub fn links(
     list: impl BufRead,
     repositories: &BTreeSet<RepoDir>,
-) -> Result<BTreeMap<RepoDir, HashMap<Digest, u64>>, Refusal> {
+) -> Result<BTreeMap<RepoDir, BTreeMap<Digest, u64>>, Refusal> {
     let mut found: BTreeMap<_, _> = repositories
         .iter()
-        .map(|repo| (repo.clone(), HashMap::new()))
+        .map(|repo| (repo.clone(), BTreeMap::new()))
         .collect();
     if found.is_empty() {
         return Ok(found);

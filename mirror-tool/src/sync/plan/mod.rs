@@ -59,8 +59,8 @@ pub struct Terms<'a> {
 pub struct Here<'a, R> {
     /// What it consists of.
     pub tree: Baseline<R>,
-    /// What it has though its list does not, in its grace, with the length it was found to have. What is
-    /// not there any more, or is not known to be right, does not belong in here.
+    /// What it has though its list does not, in its grace, with the length it was found to have. What its
+    /// path does not name by a digest counts as changed.
     pub gone: &'a BTreeMap<TreePath, u64>,
 }
 

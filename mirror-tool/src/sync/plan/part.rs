@@ -32,6 +32,14 @@ pub(super) fn part(entry: &Entry) -> Part {
     }
 }
 
+/// The time that a file is given: nothing is from before 1970, or newer than tomorrow.
+pub(super) fn time(entry: &Entry, now: i64) -> u32 {
+    let latest = now.saturating_add(DAY).max(0);
+    u32::try_from(entry.time.clamp(0, latest)).unwrap_or(u32::MAX)
+}
+
+const DAY: i64 = 24 * 60 * 60;
+
 /// Whether a file of a tree can be below such a directory.
 fn is_directory(path: &str) -> bool {
     let Some((top, below)) = path.split_once('/') else {

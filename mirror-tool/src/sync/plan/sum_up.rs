@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use oci_mirror::digest::Digest;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::pieces;
+use oci_mirror::tree::state::Totals;
 
 use super::carried::Mark;
 use super::{PiecesFile, Plan, Refusal};
@@ -66,6 +67,27 @@ pub(super) fn enter(
         }
     }
     count
+}
+
+/// How many there are of what is counted.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) blobs: u64,
+    pub(super) repositories: u64,
+}
+
+/// A state says what the list that it names adds up to.
+pub(super) fn check_totals(state: &Totals, listed: Counts, bytes: u64) -> Result<(), Refusal> {
+    for (what, state, list) in [
+        ("blobs", state.blobs, listed.blobs),
+        ("bytes of blobs", state.bytes, bytes),
+        ("repositories", state.repositories, listed.repositories),
+    ] {
+        if state != list {
+            return Err(Refusal::Totals { what, state, list });
+        }
+    }
+    Ok(())
 }
 
 /// More than half of something that is worth the name must not go unasked.

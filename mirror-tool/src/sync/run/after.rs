@@ -27,7 +27,7 @@ pub(super) async fn finish(
 ) -> Report {
     let (outcome, last, done) = match followed {
         Followed::Unchanged(last) => (Outcome::Unchanged, Some(last), None),
-        Followed::Followed(last, done) => (Outcome::Followed, Some(last), Some(done)),
+        Followed::Anew(last, done) => (Outcome::Followed, Some(last), Some(done)),
         Followed::Planned(done) => (Outcome::DryRun, None, Some(done)),
     };
     let mut report = Report {
@@ -145,7 +145,9 @@ pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
         step.retain(|path| !listed.files.contains(path));
     }
     let removed = steps.iter().map(Vec::len).sum::<usize>() as u64;
-    mirror.writer.remove_unlisted(&steps, &listed.directories)?;
+    mirror
+        .writer
+        .remove_unlisted(&steps, &[], &listed.directories)?;
     gone::write(&mirror.writer, &gone)?;
     Ok(Went {
         removed,

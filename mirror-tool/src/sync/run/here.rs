@@ -41,7 +41,7 @@ pub(super) enum Kept {
 /// What is kept for its grace.
 pub(super) struct InGrace {
     pub(super) gone: Gone,
-    /// Those whose names say that they are right, and how long they are.
+    /// What is there of it, and how long it is.
     pub(super) sizes: BTreeMap<TreePath, u64>,
     /// Whether the record of it could be read.
     pub(super) is_whole: bool,
@@ -92,13 +92,8 @@ impl Mirror {
         };
         let root = self.writer.tree().root();
         let size = |path: &TreePath| {
-            // What no digest names may have been anything.
-            let is_named = matches!(
-                path,
-                TreePath::Blob(_) | TreePath::Link(..) | TreePath::Layout(_)
-            );
             let metadata = fs::symlink_metadata(path.under(root)).ok()?;
-            (is_named && metadata.is_file()).then_some(metadata.len())
+            metadata.is_file().then_some(metadata.len())
         };
         let sizes = gone
             .keys()

@@ -10,14 +10,17 @@ use bytes::Bytes;
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::manifest;
 use oci_mirror::tree::index::RepoIndex;
+use oci_mirror::tree::list::{Kind as EntryKind, Reader, Record};
 use oci_mirror::tree::path::Module;
+use oci_mirror::tree::state;
 use oci_mirror::tree::writer::replica::{Conclusion, Replica};
 use oci_mirror::tree::{RepoDir, Tree, TreePath, reader};
 
+use super::attempt::{Planned, Work};
 use super::here::{UPSTREAM_LIST, remove};
 use super::trouble::{Kind, Trouble};
-use super::{Done, Mirror, Work};
-use crate::sync::gone;
+use super::{Done, Followed, Mirror};
+use crate::sync::gone::{self, Gone};
 use crate::sync::memory::{Last, Memory};
 use crate::sync::plan::{self, Plan, Refusal};
 use crate::sync::upstream::Fetched;
@@ -26,20 +29,31 @@ use crate::sync::upstream::Fetched;
 pub(super) fn publish(
     mirror: &Mirror,
     work: &Work,
-    plan: &Plan,
+    planned: &Planned,
     fetched: &Fetched,
-) -> Result<(Last, Done), Trouble> {
-    check_pieces(mirror, plan)?;
+) -> Result<Followed, Trouble> {
+    let plan = &planned.plan;
     let next = Next {
         staged: Tree::open(mirror.staging.root()).map_err(here)?,
+        fetched: plan.wanted().into_iter().map(|it| it.path).collect(),
         mirror,
     };
+    next.check_pieces(plan)?;
     next.check_closures(work, plan)?;
     let documents = if plan.is_verbatim {
-        verbatim(mirror, work, plan)?
+        verbatim(mirror, work, plan)
     } else {
         next.derived(work, plan)?
     };
+    if is_in_place(mirror, plan, &documents)? {
+        // A run was cut off with nothing left to do, or the tree was looked at and is right.
+        let gone = mirror.gone()?.gone;
+        let last = last(work, &documents, &gone);
+        mirror.writer.unmark_stale()?;
+        mirror.staging.clear()?;
+        Memory::new(Some(last.clone())).write(&mirror.writer)?;
+        return Ok(Followed::Unchanged(last));
+    }
     if mirror.memory.is_none() {
         // From here on there is nothing in the tree that this program has not read.
         Memory::new(None).write(&mirror.writer)?;
@@ -63,6 +77,9 @@ pub(super) fn publish(
         times: &times,
     })?;
 
+    if !planned.walked.is_empty() {
+        remove_litter(mirror, &planned.walked, &documents.list)?;
+    }
     // Before the state that does not count it any more.
     let mut gone = mirror.gone()?.gone;
     gone::update(&mut gone, &plan.gone, &needed(plan), mirror.now);
@@ -73,19 +90,11 @@ pub(super) fn publish(
         state: &documents.state,
         module: &documents.module,
     })?;
-    let last = Last {
-        from: work.said.from.clone(),
-        serial: work.said.serial,
-        digest: work.said.digest,
-        filter: work.filter,
-        published: Algorithm::Sha256.digest(&documents.state),
-        oldest_gone: gone::oldest(&gone),
-        kept: gone.len() as u64,
-        static_v2: None,
-    };
-    Memory::new(Some(last.clone())).write(&mirror.writer)?;
+    let last = last(work, &documents, &gone);
     keep_list(mirror, work, plan).map_err(here)?;
     mirror.staging.clear()?;
+    // Last, since nobody clears up after a run that has come to its end.
+    Memory::new(Some(last.clone())).write(&mirror.writer)?;
     let done = Done {
         files: fetched.files,
         bytes: fetched.bytes,
@@ -94,36 +103,70 @@ pub(super) fn publish(
         kept: last.kept,
         skipped: plan.skipped,
     };
-    Ok((last, done))
+    Ok(Followed::Anew(last, done))
 }
 
-/// The hashes of pieces come of reading the blobs, and must be those that the list has.
-fn check_pieces(mirror: &Mirror, plan: &Plan) -> Result<(), Trouble> {
-    for pieces in &plan.pieces {
-        let path = TreePath::Pieces(pieces.digest);
-        if mirror.staging.is_right(&path) {
-            continue;
-        }
-        let found = mirror.staging.pieces_of(&pieces.digest);
-        let found = found.with_context(|| format!("there is no {path}"));
-        let found = found.map_err(|error| Trouble::new(Kind::Here, error))?;
-        let sum = pieces.sum.map(Digest::Sha256);
-        let is_right = sum.is_none_or(|sum| sum == Algorithm::Sha256.digest(&found));
-        if !is_right || found.len() as u64 != pieces.size {
-            let error = anyhow::anyhow!("{path} of the file list is not of that blob");
-            return Err(Trouble::new(Kind::Lie, error));
-        }
+/// Whether the tree, its list and its state are what they should be.
+fn is_in_place(mirror: &Mirror, plan: &Plan, documents: &Documents) -> Result<bool, Trouble> {
+    // The list that is made here of another has its own time in it.
+    if !plan.is_verbatim || !plan.is_empty() {
+        return Ok(false);
     }
-    Ok(())
+    let state = match mirror
+        .writer
+        .tree()
+        .read(&TreePath::State, state::MAX_BYTES)
+    {
+        Err(error) if error.is_not_found() => return Ok(false),
+        state => state.map_err(here)?,
+    };
+    Ok(state == documents.state && mirror.published_list().is_some())
+}
+
+/// What is remembered of this.
+fn last(work: &Work, documents: &Documents, gone: &Gone) -> Last {
+    Last {
+        from: work.said.from.clone(),
+        serial: work.said.serial,
+        digest: work.said.digest,
+        filter: work.filter,
+        published: Algorithm::Sha256.digest(&documents.state),
+        oldest_gone: gone::oldest(gone),
+        kept: gone.len() as u64,
+        static_v2: None,
+    }
 }
 
 /// The tree as it is going to be: what is staged stands before what is there.
 struct Next<'a> {
     mirror: &'a Mirror,
+    /// What lies in staging.
     staged: Tree,
+    /// The files of it that count.
+    fetched: HashSet<TreePath>,
 }
 
 impl Next<'_> {
+    /// The hashes of pieces come of reading the blobs, and must be those that the list has.
+    fn check_pieces(&self, plan: &Plan) -> Result<(), Trouble> {
+        for pieces in &plan.pieces {
+            let path = TreePath::Pieces(pieces.digest);
+            if self.fetched.contains(&path) {
+                continue;
+            }
+            let found = self.mirror.staging.pieces_of(&pieces.digest);
+            let found = found.with_context(|| format!("there is no {path}"));
+            let found = found.map_err(|error| Trouble::new(Kind::Here, error))?;
+            let sum = pieces.sum.map(Digest::Sha256);
+            let is_right = sum.is_none_or(|sum| sum == Algorithm::Sha256.digest(&found));
+            if !is_right || found.len() as u64 != pieces.size {
+                let error = anyhow::anyhow!("{path} of the file list is not of that blob");
+                return Err(Trouble::new(Kind::Lie, error));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks every repository that changes: its tags must have all they need.
     fn check_closures(&self, work: &Work, plan: &Plan) -> Result<(), Trouble> {
         let repositories = plan.repositories();
@@ -148,7 +191,7 @@ impl Next<'_> {
     }
 
     fn tree_of(&self, path: &TreePath) -> &Tree {
-        if self.mirror.staging.is_right(path) {
+        if self.fetched.contains(path) {
             &self.staged
         } else {
             self.mirror.writer.tree()
@@ -203,6 +246,28 @@ impl Next<'_> {
     }
 }
 
+/// Removes the directories that are empty and not in the list: those of a run that was cut off before it
+/// had put anything there, for a tree that is another one now.
+fn remove_litter(mirror: &Mirror, walked: &[PathBuf], list: &Path) -> Result<(), Trouble> {
+    let mut listed = HashSet::new();
+    for record in Reader::new(open(list)?) {
+        match record.map_err(here)? {
+            Record::Entry(entry) if entry.kind == EntryKind::Directory => {
+                listed.insert(PathBuf::from(entry.path.as_str()));
+            }
+            Record::Entry(_) => {}
+            Record::Sum(..) => break,
+        }
+    }
+    let litter: Vec<PathBuf> = walked
+        .iter()
+        .filter(|path| !listed.contains(*path))
+        .cloned()
+        .collect();
+    mirror.writer.remove_unlisted(&[], &litter, &listed)?;
+    Ok(())
+}
+
 /// What says of the tree what it is.
 struct Documents {
     sizes: Option<PathBuf>,
@@ -212,15 +277,15 @@ struct Documents {
 }
 
 /// What the other tree publishes, byte for byte.
-fn verbatim(mirror: &Mirror, work: &Work, plan: &Plan) -> Result<Documents, Trouble> {
+fn verbatim(mirror: &Mirror, work: &Work, plan: &Plan) -> Documents {
     let sizes = plan.sizes.as_ref();
     let sizes = sizes.map(|wanted| mirror.staging.path(&wanted.path));
-    Ok(Documents {
+    Documents {
         sizes,
         list: work.list.clone(),
         state: work.state_bytes.to_vec(),
         module: module(work),
-    })
+    }
 }
 
 fn module(work: &Work) -> Module {

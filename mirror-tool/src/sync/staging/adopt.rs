@@ -12,7 +12,7 @@ use std::thread;
 use oci_mirror::tree::{TreePath, writer};
 
 use super::{PART, PARTIAL_DIRECTORY, Staging, Wrong, failed};
-use crate::sync::Wanted;
+use crate::sync::{Proof, Wanted};
 
 impl Staging {
     /// Looks through what earlier runs have left: what is wanted and right stays, and is returned; the
@@ -132,7 +132,8 @@ impl Left<'_> {
         let Some(wanted) = self.wanted.get(&path) else {
             return false;
         };
-        if self.staging.is_right(&path) {
+        // A document of this name may have been another one a moment ago.
+        if wanted.proof == Proof::Name && self.staging.is_right(&path) {
             self.right.insert(path);
             return !is_partial;
         }

@@ -153,6 +153,11 @@ impl Upstream {
     }
 }
 
+/// Ends what an earlier run that was killed has left running: it would write where this one verifies.
+pub async fn end_what_is_left(staging: &Staging) -> Result<(), Error> {
+    Ok(rsync::end_what_is_left(staging).await?)
+}
+
 /// Runs blocking work on a thread for it. The one doorway of all ways.
 async fn blocking<T, F>(work: F) -> T
 where

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -85,7 +87,7 @@ impl Master {
             from: from.iter().map(|url| url.parse().unwrap()).collect(),
             tree: self.mirror(name),
             filter: Filter::default(),
-            grace: Duration::from_hours(24),
+            grace: Duration::from_secs(24 * 3600),
             bandwidth: None,
             jobs: NonZeroUsize::new(4).unwrap(),
             retries: 1,
@@ -201,6 +203,67 @@ impl Served {
     /// What was asked since this was last called.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap())
+    }
+}
+
+/// A front end that takes check-ins, or does not.
+pub(crate) struct FrontEnd {
+    pub(crate) address: SocketAddr,
+    told: Arc<Mutex<Vec<String>>>,
+    status: Arc<AtomicU16>,
+    _server: JoinSet<()>,
+}
+
+impl FrontEnd {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let status = Arc::new(AtomicU16::new(200));
+        let (log, answer) = (Arc::clone(&told), Arc::clone(&status));
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                    async move {
+                        let line = format!("{} {}", request.method(), request.uri().path());
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let body = String::from_utf8(body.to_vec()).unwrap();
+                        log.lock().unwrap().push(format!("{line} {body}"));
+                        let said = r#"{"status":"recorded","presence":"taken","crawl":"none"}"#;
+                        let mut response = Response::new(Full::new(Bytes::from(said)));
+                        let status = answer.load(Ordering::Relaxed);
+                        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                        Ok::<_, Infallible>(response)
+                    }
+                });
+                drop(
+                    hyper::server::conn::http1::Builder::new()
+                        .keep_alive(false)
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await,
+                );
+            }
+        });
+        Self {
+            address,
+            told,
+            status,
+            _server: server,
+        }
+    }
+
+    /// From now on it answers with this status.
+    pub(crate) fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
+    }
+
+    /// What it was told since this was last called.
+    pub(crate) fn take_told(&self) -> Vec<String> {
+        std::mem::take(&mut self.told.lock().unwrap())
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{FORMAT, Line};
-use super::run::{Ended, Limits, Run};
+use super::run::{Ended, Limits, Run, Until};
 use super::{Patience, Rsync, disk};
 use crate::sync::Wanted;
 use crate::sync::progress::Progress;
@@ -108,7 +108,7 @@ impl Fetch<'_> {
         }
         fs::write(&names, text).map_err(|source| failed(&names, source))?;
         let longest = wanted.iter().map(|wanted| wanted.size).max().unwrap_or(0);
-        let mut run = Run::new(Limits { file: longest });
+        let mut run = Run::new(Limits { file: longest }, Until::End);
         run.options(&["--from0", "--no-implied-dirs", "--stats", FORMAT])
             .option(format!("--files-from={}", names.display()))
             .option(format!("--partial-dir={PARTIAL_DIRECTORY}"))

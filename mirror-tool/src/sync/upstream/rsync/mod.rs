@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::output::Line;
-use self::run::{Ended, Limits, Run};
+pub(super) use self::run::end_what_is_left;
+use self::run::{Ended, Limits, Run, Until};
 use super::patience::Patience;
 use super::{Error, Fetched, blocking, max_list};
 use crate::sync::progress::Progress;
@@ -144,7 +145,8 @@ impl Rsync {
         mut patience: Patience,
     ) -> Result<(), Error> {
         loop {
-            let mut run = Run::new(Limits { file: limit });
+            let target = path.under(place);
+            let mut run = Run::new(Limits { file: limit }, Until::There(target));
             run.options(options)
                 .option("--info=skip1".to_owned())
                 .option(format!("--max-size={limit}"))

@@ -57,15 +57,26 @@ pub(super) enum Ended {
     Badly(Box<str>),
 }
 
+/// When a run is over.
+#[derive(Debug)]
+pub(super) enum Until {
+    /// When rsync has ended.
+    End,
+    /// When this file is there and the receiver has ended well. Then all that goes over the wire has gone, and
+    /// rsync would sleep for 20 ms before it looks.
+    There(PathBuf),
+}
+
 /// A run to be.
 #[derive(Debug)]
 pub(super) struct Run {
     command: Command,
     limits: Limits,
+    until: Until,
 }
 
 impl Run {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, until: Until) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args([
             "--no-motd",
@@ -87,7 +98,11 @@ impl Run {
             command.env("PATH", path);
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { command, limits }
+        Self {
+            command,
+            limits,
+            until,
+        }
     }
 
     pub(super) fn options(&mut self, options: &[&str]) -> &mut Self {
@@ -126,10 +141,19 @@ impl Run {
         drop(self.command);
         group.limit_file_size(self.limits.file.saturating_add(1 << 20));
         group.limit_memory(MEMORY);
-        lifeline.name(group.leader().id())?;
+        let leader = group.leader().id();
+        lifeline.name(leader)?;
         let mut said = Vec::new();
         let heard = tokio::select! {
             heard = hear(&mut group, &mut said, each) => Some(heard),
+            () = is_there(&self.until, leader) => {
+                // What is left of it would do nothing more.
+                let ended = timeout(GRACE, group.end()).await;
+                return Ok(match ended {
+                    Ok(Ok(_)) => Ended::Well,
+                    Ok(Err(_)) | Err(_) => Ended::Later("rsync does not end".into()),
+                });
+            }
             () = stop.cancelled() => None,
         };
         if heard.is_none() {
@@ -168,6 +192,33 @@ impl Run {
 }
 
 const PROGRAM: &str = "rsync";
+
+/// Waits until a file is there and a child of rsync, which can only be its receiver, has ended without an error.
+/// Where the system does not tell, that is never.
+async fn is_there(until: &Until, leader: Option<u32>) {
+    let (Until::There(path), Some(leader)) = (until, leader) else {
+        return std::future::pending().await;
+    };
+    let children = format!("/proc/{leader}/task/{leader}/children");
+    while let Ok(ids) = fs::read_to_string(&children) {
+        let ended_well = |id: &str| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat"));
+            stat.is_ok_and(|stat| is_end_without_error(&stat))
+        };
+        if ids.split_whitespace().any(ended_well) && path.exists() {
+            return;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    std::future::pending().await
+}
+
+/// Whether `/proc/ID/stat` is that of a process that has ended with code 0: `id (name) Z … code`, where the name
+/// may hold parentheses.
+fn is_end_without_error(stat: &str) -> bool {
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with("Z ") && rest.trim_end().ends_with(" 0"))
+}
 
 /// Reads all there is to be read.
 async fn hear(
@@ -210,10 +261,24 @@ struct Lifeline {
     file: File,
 }
 
+/// Ends the rsync of an earlier run, if there is one.
+pub(in crate::sync::upstream) async fn end_what_is_left(
+    staging: &Staging,
+) -> Result<(), writer::Error> {
+    if Lifeline::path(staging).exists() {
+        Lifeline::take(staging).await?;
+    }
+    Ok(())
+}
+
 impl Lifeline {
+    fn path(staging: &Staging) -> PathBuf {
+        staging.directory().join("rsync.lock")
+    }
+
     /// Takes it, from whoever has it.
     async fn take(staging: &Staging) -> Result<Self, writer::Error> {
-        let path = staging.directory().join("rsync.lock");
+        let path = Self::path(staging);
         let unusable = |source| failed(&path, source);
         let file = fs::OpenOptions::new()
             .read(true)
@@ -253,5 +318,24 @@ impl Lifeline {
         self.file
             .write_all_at(name.as_bytes(), 0)
             .map_err(|source| failed(&self.path, source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_end_without_an_error_is_one() {
+        for (stat, is) in [
+            ("7 (rsync) Z 6 6 6 0 0 0", true),
+            ("7 (a) Z 0) Z 6 6 6 0 0 0\n", true),
+            ("7 (rsync) Z 6 6 6 0 0 2560", false),
+            ("7 (rsync) S 6 6 6 0 0 0", false),
+            ("7 (Z 0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_end_without_error(stat), is, "{stat}");
+        }
     }
 }
