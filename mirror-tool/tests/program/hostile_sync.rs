@@ -130,7 +130,8 @@ async fn lists_that_contradict_themselves_or_their_state_are_refused() {
         (
             "a link of another length",
             |it| {
-                it.relist(|list| resized(&list, &format!("repos/new/blobs/sha256/{}", hex(b"new"))))
+                let link = format!("repos/new/blobs/sha256/{}", hex(b"new"));
+                it.relist(|list| resized(&list, &link));
             },
             Outcome::Refused,
             "of 4 bytes where 3 are right",
@@ -272,10 +273,9 @@ async fn files_that_are_not_what_the_list_says_are_refused() {
 async fn endless_ones_are_refused() {
     let stage = Stage::new("many entries").await;
     // In front of all others, so that the first of them is one too many.
-    let names = |count: usize| -> String {
-        (0..count)
-            .map(|number| format!("1\td\t1\ta{number:08}\n"))
-            .collect()
+    let names = |count: usize| {
+        let lines = (0..count).map(|number| format!("1\td\t1\ta{number:08}\n"));
+        lines.collect::<Vec<_>>().concat()
     };
     let few = |options: Options| Options {
         max_entries: 1000,
@@ -291,9 +291,9 @@ async fn endless_ones_are_refused() {
     let report = sync::run(few(stage.options())).await.unwrap();
     stage.is_unchanged(&report, Outcome::Refused, "is longer than 384000 bytes");
     stage.restore(&original);
-    let mut state = fs::read(stage.path(&TreePath::State)).unwrap();
-    state.extend(vec![b' '; MIB]);
-    fs::write(stage.path(&TreePath::State), state).unwrap();
+    let mut bytes = fs::read(stage.path(&TreePath::State)).unwrap();
+    bytes.extend(vec![b' '; MIB]);
+    fs::write(stage.path(&TreePath::State), bytes).unwrap();
     let report = sync::run(stage.options()).await.unwrap();
     stage.is_unchanged(&report, Outcome::Refused, "is longer than 65536 bytes");
     stage.restore(&original);
@@ -332,9 +332,8 @@ async fn a_tree_that_goes_away_while_it_is_followed_changes_nothing() {
     let gone = Arc::clone(&is_gone);
     let server = Server::start(&stage.tree(), move |path, _| {
         // After the first blob.
-        if path.starts_with("blobs/") && gone.swap(true, Ordering::SeqCst) {
-            panic!("nobody is there any more");
-        }
+        let is_over = path.starts_with("blobs/") && gone.swap(true, Ordering::SeqCst);
+        assert!(!is_over, "nobody is there any more");
         None
     })
     .await;
@@ -384,7 +383,7 @@ fn resized(list: &str, path: &str) -> String {
 
 fn without(list: &str, is_left_out: impl Fn(&str) -> bool) -> String {
     let kept = list.lines().filter(|line| !is_left_out(line));
-    kept.map(|line| format!("{line}\n")).collect()
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Whether a line is the sum of a file.
