@@ -81,7 +81,7 @@ fn main() -> Result<()> {
             on_a_copy(&old, dir, |copy| way.follow(copy))
         })?);
     }
-    let named = best(runs, || {
+    let by_name = best(runs, || {
         on_a_copy(&dir.join(ways[0].name()), dir, |copy| {
             contender::by_name(&rsync, &added, &dir.join("names"), copy)
         })
@@ -103,7 +103,7 @@ fn main() -> Result<()> {
         compare("nothing new", &same, UNCHANGED);
         compare("100 new blobs", &new, FEW);
     }
-    let peer = ("rsync -aH --files-from", named);
+    let peer = ("rsync -aH --files-from", by_name);
     table.push(Row::new("100 new blobs", ways[1].name(), new[1], peer, FEW));
     println!("\n{table}");
     Ok(())

@@ -52,10 +52,7 @@ pub enum Wrong {
     /// Nothing says what its content should be.
     #[error("nothing says what its content should be")]
     Unproven,
-    /// It cannot be read.
-    #[error("it cannot be read")]
-    Read(#[source] io::Error),
-    /// The hashes of its pieces cannot be written.
+    /// Our own disk: it says nothing of the file.
     #[error(transparent)]
     Disk(writer::Error),
 }
@@ -176,6 +173,7 @@ impl Staging {
     }
 
     fn read(&self, wanted: &Wanted) -> Result<Verified, Wrong> {
+        let disk = |source| Wrong::Disk(failed(&self.path(&wanted.path), source));
         let mut comparison = Comparison::new(wanted)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         // Nobody but rsync writes here, and it speaks with strangers.
@@ -186,10 +184,12 @@ impl Staging {
         let mut file = match opened {
             Ok(handle) => File::from(handle),
             Err(rustix::io::Errno::NOENT) => return Err(Wrong::Missing),
-            Err(rustix::io::Errno::LOOP) => return Err(Wrong::NotAFile),
-            Err(errno) => return Err(Wrong::Read(errno.into())),
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+                return Err(Wrong::NotAFile);
+            }
+            Err(errno) => return Err(disk(errno.into())),
         };
-        let metadata = file.metadata().map_err(Wrong::Read)?;
+        let metadata = file.metadata().map_err(disk)?;
         if !metadata.is_file() || metadata.nlink() != 1 {
             return Err(Wrong::NotAFile);
         }
@@ -206,11 +206,11 @@ impl Staging {
                 Ok(0) => break,
                 Ok(length) => comparison.update(&buffer[..length])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Wrong::Read(error)),
+                Err(error) => return Err(disk(error)),
             }
         }
         let verified = comparison.finish()?;
-        make_readable(&file, None).map_err(Wrong::Read)?;
+        make_readable(&file, None).map_err(disk)?;
         Ok(verified)
     }
 }

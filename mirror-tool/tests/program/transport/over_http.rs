@@ -121,12 +121,10 @@ async fn what_is_wrong_is_asked_for_twice_and_what_is_gone_is_told() {
     let rule = move |request: &server::Request, before| {
         let place = names.iter().position(|name| *name == request.path);
         match (place, before) {
-            (Some(1), 0) => Answer::Other(noise(20, 500)),
-            (Some(2), 0) => Answer::Other(noise(20, 2 * MIB)),
-            (Some(3), _) => Answer::Other(noise(20, 500)),
+            (Some(1), 0) | (Some(3), _) => Answer::Other(noise(20, 500)),
+            (Some(2), 0) | (Some(6), _) => Answer::Other(noise(20, 2 * MIB)),
             (Some(4), _) => Answer::Other(noise(5, 500)[..499].to_vec()),
             (Some(5), _) => Answer::Other([noise(6, 500), vec![0]].concat()),
-            (Some(6), _) => Answer::Other(noise(20, 2 * MIB)),
             (None, _) if request.path == "repos/a/index.json" => {
                 Answer::Other(b"index of a later.".to_vec())
             }
@@ -176,9 +174,12 @@ async fn a_server_that_stays_broken_is_given_up_and_keeps_what_came() {
     let place = Place::new();
     let (good, bad) = (noise(1, 2 * MIB), noise(2, 500));
     let name = path_of(&bad);
-    let rule = move |request: &server::Request, _| match request.path == name {
-        true => Answer::Head("HTTP/1.1 500 Internal Server Error".to_owned()),
-        false => Answer::Content,
+    let rule = move |request: &server::Request, _| {
+        if request.path == name {
+            Answer::Head("HTTP/1.1 500 Internal Server Error".to_owned())
+        } else {
+            Answer::Content
+        }
     };
     let all = [good.clone(), bad.clone()];
     let server = Server::start(served(&all), rule).await;

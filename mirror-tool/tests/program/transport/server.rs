@@ -48,7 +48,7 @@ struct Shared {
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     shared: Arc<Shared>,
-    _server: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -84,7 +84,7 @@ impl Server {
         Self {
             address,
             shared,
-            _server: server,
+            _tasks: server,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +21,7 @@ const GATHERED: usize = 512 << 10;
 /// The way to the writer of one file.
 #[derive(Debug)]
 pub(super) struct Part {
+    path: PathBuf,
     steps: mpsc::Sender<Step>,
     thread: JoinHandle<Result<(), Wrong>>,
     gathered: Vec<Bytes>,
@@ -41,10 +43,12 @@ impl Part {
         let (steps, received) = mpsc::channel(2);
         let (tell, told) = oneshot::channel();
         let (wanted, staging) = (wanted.clone(), staging.clone());
+        let path = staging.part(&wanted.path);
         // Ends with the channel, so an abandoned transfer leaves no thread behind.
         let thread =
             tokio::task::spawn_blocking(move || Growing::run(&wanted, &staging, tell, received));
         let mut part = Self {
+            path,
             steps,
             thread,
             gathered: Vec::new(),
@@ -99,11 +103,11 @@ impl Part {
 
     /// Why the writer has stopped taking more.
     async fn end(&mut self) -> Wrong {
-        let stopped = || io::Error::other("the writer has ended early");
+        let early = || io::Error::other("the writer has ended early");
         join(&mut self.thread)
             .await
             .err()
-            .unwrap_or_else(|| Wrong::Read(stopped()))
+            .unwrap_or_else(|| Wrong::Disk(failed(&self.path, early())))
     }
 }
 

@@ -70,8 +70,8 @@ pub(super) async fn run(
                 if wanted.is_empty() {
                     return Ok(fetched);
                 }
-                let waited = stop.run_until_cancelled(patience.wait(None)).await;
-                if !waited.ok_or(Error::Stopped)? {
+                let goes_on = stop.run_until_cancelled(patience.wait(None)).await;
+                if !goes_on.ok_or(Error::Stopped)? {
                     return Err(rsync.unreachable(why));
                 }
                 let files = wanted.len();
@@ -150,6 +150,8 @@ impl Fetch<'_> {
         };
         let ended = run.go(self.staging, self.stop, each).await?;
         drop(tell);
+        // The next run writes its own.
+        let _ = fs::remove_file(&names);
         let read = join(reader).await;
         let staging = self.staging.clone();
         let results = blocking(move || complete(wanted, read, &staging)).await;

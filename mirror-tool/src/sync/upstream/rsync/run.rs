@@ -210,7 +210,7 @@ async fn is_there(until: &Until, leader: Option<u32>) {
         }
         sleep(Duration::from_millis(1)).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Whether `/proc/ID/stat` is that of a process that has ended with code 0: `id (name) Z … code`, where the name
