@@ -230,7 +230,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             told(printed, Exit::Fine)
         }
         Command::SiteConfig(arguments) => {
-            let text = crate::site_config::run(&arguments.options())?;
+            let text = crate::site_config::run(&arguments.options()?)?;
             told(print(&text), Exit::Fine)
         }
         Command::Completions { shell } => {
