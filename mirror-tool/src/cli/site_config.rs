@@ -26,8 +26,8 @@ pub(super) struct SiteConfig {
     #[arg(long, value_name = "NAME")]
     module: Option<Module>,
     /// Answer pulls without a front end too, from files in DIR or beside the tree.
-    #[arg(long, value_name = "DIR")]
-    static_v2: Option<Option<PathBuf>>,
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
+    static_v2: Option<OsString>,
     /// Whom the timer follows; may be repeated.
     #[arg(long, value_name = "URL", value_parser = source)]
     from: Vec<String>,
@@ -68,11 +68,12 @@ fn source(text: &str) -> Result<String, String> {
     }
 }
 
-/// The directory of the files for direct pulls: as given, or `TREE.v2`.
-pub(super) fn static_v2(tree: &Path, given: Option<PathBuf>) -> PathBuf {
-    given.unwrap_or_else(|| {
-        let mut beside = OsString::from(tree.components().as_path());
-        beside.push(".v2");
-        beside.into()
-    })
+/// The directory of the files for direct pulls: as given, or `TREE.v2` if nothing is.
+pub(super) fn static_v2(tree: &Path, given: OsString) -> PathBuf {
+    if !given.is_empty() {
+        return given.into();
+    }
+    let mut beside = OsString::from(tree.components().as_path());
+    beside.push(".v2");
+    beside.into()
 }

@@ -57,28 +57,22 @@ pub(super) fn site(tree: &Place, host: &HostName, pulls: Option<&Place>) -> Stri
 
 /// Answers of the registry API from files: what they are is told by their extension, which nobody asks for.
 fn direct_pulls(tree: &Place, directory: &Place) -> String {
-    let extensions = super::static_v2::EXTENSIONS;
-    let rewrites: String = extensions
-        .iter()
-        .map(|(_, extension)| {
-            format!(
-                r#"    RewriteCond "{directory}/$1/_manifests/$2.{extension}" -f
+    let rewrites = super::static_v2::EXTENSIONS.map(|(_, extension)| {
+        format!(
+            r#"    RewriteCond "{directory}/$1/_manifests/$2.{extension}" -f
     RewriteRule "^/v2/(.+)/manifests/([^/]+)$" "{directory}/$1/_manifests/$2.{extension}" [L]
 "#
-            )
-        })
-        .collect();
-    let types: String = extensions
-        .iter()
-        .map(|(media_type, extension)| {
-            format!(
-                r#"        <FilesMatch "\.{extension}$">
+        )
+    });
+    let types = super::static_v2::EXTENSIONS.map(|(media_type, extension)| {
+        format!(
+            r#"        <FilesMatch "\.{extension}$">
             ForceType {media_type}
         </FilesMatch>
 "#
-            )
-        })
-        .collect();
+        )
+    });
+    let (rewrites, types) = (rewrites.concat(), types.concat());
     format!(
         r#"
     # Pulls without a front end. Clients want TLS for this.

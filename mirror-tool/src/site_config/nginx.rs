@@ -51,17 +51,12 @@ server {{
 
 /// Answers of the registry API from files: what they are is told by their extension, which nobody asks for.
 fn direct_pulls(directory: &Place) -> String {
-    let extensions = super::static_v2::EXTENSIONS;
-    let types: String = extensions
-        .iter()
-        .map(|(media_type, extension)| format!("            {media_type} {extension};\n"))
-        .collect();
-    let tried: String = extensions
-        .iter()
-        .map(|(_, extension)| {
-            format!("                  /$repository/_manifests/$reference.{extension}\n")
-        })
-        .collect();
+    let types = super::static_v2::EXTENSIONS
+        .map(|(media_type, extension)| format!("            {media_type} {extension};\n"));
+    let tried = super::static_v2::EXTENSIONS.map(|(_, extension)| {
+        format!("                  /$repository/_manifests/$reference.{extension}\n")
+    });
+    let (types, tried) = (types.concat(), tried.concat());
     format!(
         r#"
     # Pulls without a front end. Clients want TLS for this.

@@ -85,7 +85,8 @@ impl Files {
         // A run that is cut short must not leave the word for files that are not those any more.
         remove_file(&top.join(MADE))?;
         let mut present = names(&manifests)?;
-        let up = PathBuf::from_iter(vec![".."; repo.name().components().count() + 1]);
+        let up = std::iter::repeat_n("..", repo.name().components().count() + 1);
+        let up: PathBuf = up.collect();
         for (name, digest) in &links.names {
             let target = up
                 .join(&self.to_tree)
@@ -174,7 +175,7 @@ fn way(from: &Path, to: &Path) -> PathBuf {
         .take_while(|(a, b)| a == b)
         .count();
     let up = from.components().skip(common).map(|_| "..");
-    let mut way = PathBuf::from_iter(up);
+    let mut way: PathBuf = up.collect();
     way.extend(to.components().skip(common));
     way
 }
