@@ -64,7 +64,7 @@ impl Server {
 }
 
 /// Modules that the sites need, and what other systems have on that makes trouble.
-const AS_ON_FEDORA: &str = r#"<IfModule !headers_module>
+const AS_ON_FEDORA: &str = r"<IfModule !headers_module>
 LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so
 </IfModule>
 <IfModule !rewrite_module>
@@ -76,7 +76,7 @@ LoadModule mime_magic_module /usr/lib/apache2/modules/mod_mime_magic.so
 MimeMagicFile /etc/apache2/magic
 AddEncoding x-gzip .gz .tgz
 AddHandler server-status .php
-"#;
+";
 
 #[track_caller]
 fn replaced(text: &str, from: &str, to: &str) -> String {
