@@ -214,7 +214,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sync(arguments) => follow(*arguments).await,
         Command::Report(arguments) => report(&arguments).await,
         Command::SiteConfig(arguments) => {
-            let text = crate::site_config::run(&arguments.options())?;
+            let text = crate::site_config::run(&arguments.options()?)?;
             told(print(&text), Exit::Fine)
         }
         Command::Completions { shell } => {

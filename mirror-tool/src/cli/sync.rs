@@ -1,5 +1,6 @@
 //! The arguments of `mirror-tool sync`.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -64,7 +65,7 @@ pub(super) struct Sync {
     max_entries: u64,
     /// Keep files for direct pulls up to date, in DIR or beside the tree.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
-    static_v2: Option<PathBuf>,
+    static_v2: Option<OsString>,
     /// Check in with this front end afterwards.
     #[arg(long, value_name = "URL")]
     report: Option<Url>,

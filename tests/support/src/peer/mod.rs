@@ -1,8 +1,8 @@
 //! The programs oci-mirror works with, run for a test: one module per program.
 //!
 //! Servers, which pick a free port or take an address: [`docker_registry`], the source registry;
-//! [`authority`] and [`tinyproxy`], what may stand before it; [`nginx`], [`apache`] and [`rsyncd`], the
-//! mirrors of volunteers. Clients: [`dockerd`], [`podman`],
+//! [`authority`] and [`tinyproxy`], what may stand before it; [`nginx`], [`apache`], [`caddy`] and
+//! [`rsyncd`], the mirrors of volunteers. Clients: [`dockerd`], [`podman`],
 //! [`containerd`] and [`skopeo`], which pull images, and [`aria2`], [`wget2`] and [`librepo`], which read
 //! metalinks. [`crane`], [`oras`] and [`regctl`] copy images too; they are built by `tests/peers/go-tools`.
 //!

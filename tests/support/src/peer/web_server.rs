@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::process::Process;
 
-/// A running nginx or Apache.
+/// A running nginx, Apache or Caddy.
 #[derive(Debug)]
 pub struct WebServer {
     pub(super) address: SocketAddr,
@@ -27,7 +27,7 @@ impl WebServer {
         format!("http://{}", self.address)
     }
 
-    /// The requests it has answered, oldest first, in the combined log format.
+    /// The requests it has answered, oldest first, in the format its site says.
     pub fn requests(&self) -> Result<Vec<String>> {
         let log = fs::read_to_string(&self.access_log)
             .with_context(|| format!("cannot read {}", self.access_log.display()))?;
