@@ -209,10 +209,10 @@ fn a_hint_brings_a_crawl_by_another_process() {
     scene.database().execute(query, [ago.to_string()]).unwrap();
     let log = scene.directory.path().join("crawl.log");
     let crawler = Process::start(&mut tools.command(&["crawl"]), &log).unwrap();
-    let crawled = || scene.show()["crawled-at"].clone();
-    let before = crawled();
+    let last_crawl = || scene.show()["crawled-at"].clone();
+    let before = last_crawl();
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(crawled(), before, "it is not its turn");
+    assert_eq!(last_crawl(), before, "it is not its turn");
 
     let bytes = fs::read(mirror.join("state.json")).unwrap();
     let known = Algorithm::Sha256.digest(&bytes);
@@ -225,7 +225,7 @@ fn a_hint_brings_a_crawl_by_another_process() {
     assert_eq!(scene.post(&report(newer))["crawl"], "soon");
     // Whoever crawls looks every half minute.
     let began = Instant::now();
-    while crawled() == before {
+    while last_crawl() == before {
         assert!(
             began.elapsed() < Duration::from_secs(60),
             "{}",

@@ -351,7 +351,7 @@ fn limits_the_proxy_header_and_statistics_change_while_connections_go_on() {
         .unwrap();
     assert_eq!(asked(&[&url], "%{http_code}"), "200");
     // Two of this client, and a third is closed.
-    let hold = || {
+    let open = || {
         let mut stream = TcpStream::connect(&served.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
@@ -361,8 +361,8 @@ fn limits_the_proxy_header_and_statistics_change_while_connections_go_on() {
         let mut begun = [0; 12];
         stream.read_exact(&mut begun).map(|()| (begun, stream))
     };
-    let held = [hold().unwrap(), hold().unwrap()];
-    assert!(hold().is_err());
+    let held = [open().unwrap(), open().unwrap()];
+    assert!(open().is_err());
     drop(held);
 
     // What began before went on through all of it.

@@ -18,7 +18,7 @@ use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::{Catalog, Tree, TreeWriter};
 
 use crate::bench::{MIB, noise, snapshot};
-use crate::export::SmallDisk;
+use crate::disk::SmallDisk;
 use master::{FrontEnd, Master, Relay, Served, blob, link};
 
 fn digest(content: &[u8]) -> Digest {

@@ -21,7 +21,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use oci_mirror::http::server::{Limits, Server};
 use oci_mirror::tree::{Catalog, Tree};
+use registry_proxy::checkin::Desk;
 use registry_proxy::client_address::TrustedProxies;
+use registry_proxy::config::Config;
 use registry_proxy::dispatch::Shared;
 use registry_proxy::geo::Geo;
 use registry_proxy::observe::{Observer, Redirects, access, statistics};
@@ -361,8 +363,10 @@ async fn front_end(tree: &Path, retry_window: Duration) -> anyhow::Result<()> {
     let limits = Limits::default();
     let server = Server::bind(&["127.0.0.1:0".parse()?], limits).await?;
     let address = server.local_addresses();
+    let snapshot = Arc::new(ArcSwapOption::from_pointee(snapshot));
     let shared = Shared {
-        snapshot: Arc::new(ArcSwapOption::from_pointee(snapshot)),
+        desk: Arc::new(Desk::new(&Config::default(), Arc::clone(&snapshot))),
+        snapshot,
         trusted: Arc::new(ArcSwap::from_pointee(trusted)),
         fallback: "localhost".parse()?,
         observer: Arc::new(Observer::new(statistics::queue(None).0)),
