@@ -34,7 +34,7 @@ pub enum Demand<'a> {
 pub enum Trace<'a> {
     /// It asked for all from this byte on.
     From(u64),
-    /// It asked for something from this place within [`STEP`] on.
+    /// It asked for something from this place within `STEP` on.
     Chunks(u64),
     /// It asked for these parts.
     Parts(&'a ByteRanges),

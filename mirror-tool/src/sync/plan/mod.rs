@@ -9,7 +9,7 @@
 //! them are carried.
 //!
 //! A mirror that carries all of a tree publishes its list and its state byte for byte. One that leaves
-//! something out has to say so, in a list and a state of its own ([`derive`]).
+//! something out has to say so, in a list and a state of its own (`derive`).
 
 mod carried;
 pub mod closure;
@@ -110,7 +110,7 @@ pub struct Plan {
     pub gone: Vec<TreePath>,
     /// What was gone and is over there again.
     pub back: Vec<TreePath>,
-    /// Whether list and state are published byte for byte; if not, [`derive`] makes them.
+    /// Whether list and state are published byte for byte; if not, [`derive()`] makes them.
     pub is_verbatim: bool,
     /// Entries of the list that are no part of a tree, or not for everybody.
     pub skipped: u64,

@@ -23,6 +23,10 @@ impl FromStr for Source {
 
     fn from_str(text: &str) -> Result<Self, InvalidSource> {
         let wrong = || InvalidSource(Excerpt(text).into());
+        // A URL is read without them, and whoever wrote one meant something else.
+        if text.contains(char::is_control) {
+            return Err(wrong());
+        }
         let url: Url = text.parse().map_err(|_| wrong())?;
         match url.scheme() {
             "rsync" if is_plain(&url, text) => Ok(Self::Rsync(url)),
