@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::doubt::Doubt;
 use super::odds;
-use super::visit::{Occasion, Options, Surroundings, Visit, odds_of_a_day, visit};
+use super::visit::{Depth, Occasion, Options, Surroundings, Visit, odds_of_a_day, visit};
 use super::wire::{self, Wire};
 use crate::db::{
     self, Crawl, Database, Evidence, Known, Numbering, Outcome, Probe, ProbeResult, Told,
@@ -197,6 +197,7 @@ impl Crawler {
             probes: visit.probes,
             sampled: visit.sampled,
             is_complete: visit.is_complete,
+            has_looked_for_news: self.surroundings.options.depth != Depth::Check,
             carried: Some(visit.carried),
             ..Crawl::new(occasion.now + elapsed, visit.outcome)
         };

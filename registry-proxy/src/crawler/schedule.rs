@@ -239,6 +239,10 @@ impl Schedule {
                 continue;
             }
             let pause = turn::pause(self.interval);
+            let pause = match turn.hinted_at {
+                Some(_) => pause.min(turn::CHECK),
+                None => pause,
+            };
             if turn::is_due(&turn, self.interval, now) && self.may_begin(host.id, pause) {
                 due.push((&incremental, turn));
             } else if host.health == Health::Healthy

@@ -37,6 +37,8 @@ pub struct Crawl {
     pub sampled: Sampled,
     /// Whether all was looked at whose turn it was; if not, it is its turn next time.
     pub is_complete: bool,
+    /// Whether it looked for what is new there, and not only at what clients complain of.
+    pub has_looked_for_news: bool,
     /// The numbers in the catalog of the blobs it should carry; `None`: all.
     pub carried: Option<RoaringBitmap>,
 }
@@ -54,6 +56,7 @@ impl Crawl {
             probes: Vec::new(),
             sampled: Sampled::default(),
             is_complete: true,
+            has_looked_for_news: true,
             carried: None,
         }
     }
@@ -217,6 +220,16 @@ fn enter(
     if !record::is_of_this_server(transaction, host, crawl)? {
         return Ok(None);
     }
+    // Its own word came while it was crawled, or while that waited for its turn, and counts for more than anything
+    // that was found but damage.
+    let query = "SELECT 1 FROM host WHERE id = ?1 AND private = 1 AND checked_in_at IS NOT NULL";
+    let has_spoken = transaction.prepare_cached(query)?.exists([host.0])?;
+    let is_damage =
+        matches!(&crawl.outcome, Outcome::Finished { evidence, .. } if !evidence.is_empty());
+    if has_spoken && !is_damage {
+        record::history(transaction, host, crawl, &record::Counts::default())?;
+        return Ok(None);
+    }
     let at = crawl.at.to_string();
     let mut counts = record::Counts::default();
     let mut changes = Vec::new();
@@ -248,10 +261,11 @@ fn enter(
     }
     health::update(transaction, book, host, crawl, catalog)?;
     record::history(transaction, host, crawl, &counts)?;
-    // Whoever crawled it has seen what it was to be looked at for, if that was said before.
+    // Whoever crawled it has seen what it was to be looked at for, if that was said before and he looked for news.
     transaction.execute(
-        "UPDATE host SET crawled_at = ?2, hinted_at = CASE WHEN hinted_at > ?3 THEN hinted_at END WHERE id = ?1",
-        params![host.0, at, clock(crawl.began)],
+        "UPDATE host SET crawled_at = ?2,
+                         hinted_at = CASE WHEN hinted_at > ?3 OR NOT ?4 THEN hinted_at END WHERE id = ?1",
+        params![host.0, at, clock(crawl.began), crawl.has_looked_for_news],
     )?;
     let after = health::of(transaction, host)?.map_or_else(|| before.clone(), |(_, after)| after);
     // A name that was spoilt by hand is nobody's.
