@@ -239,6 +239,113 @@ async fn a_mirror_that_is_behind_is_not_credited_with_what_is_newer() {
 }
 
 #[tokio::test]
+async fn an_equal_serial_proves_nothing_and_a_state_that_was_told_is_remembered() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let mut report = hall.report();
+    report["state"] = json!(Algorithm::Sha256.digest(b"its own"));
+    report["repositories"] = json!(["alpine", "debian/base"]);
+    assert_eq!(hall.told(&token, &report).await["presence"], "wanted");
+    let alpine = hall.bench.blobs_of("alpine");
+    report["blobs"] = packed(&alpine);
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), alpine);
+    report["blobs"] = Value::Null;
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), alpine);
+    let check_ins = hall.bench.database().check_ins(hall.id("m")).unwrap();
+    let blobs: Vec<u64> = check_ins.iter().map(|it| it.blobs).collect();
+    assert_eq!(blobs, [alpine.len() as u64; 2]);
+    // What was forgotten has to be told again.
+    let mut database = hall.bench.database();
+    assert_eq!(database.expire_check_ins(Timestamp::now()).unwrap(), ["m"]);
+    assert_eq!(hall.told(&token, &report).await["presence"], "wanted");
+    assert!(hall.held("m").is_empty());
+}
+
+#[tokio::test]
+async fn told_damage_holds_until_that_blob_was_verified() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let layer = large_layer();
+    let mut report = hall.report();
+    report["verified"] = json!({"at": Timestamp::now(), "damaged": [layer]});
+    hall.told(&token, &report).await;
+    assert_eq!(hall.held("m"), hall.bench.all_but(&layer));
+    hall.told(&token, &hall.report()).await;
+    assert_eq!(hall.held("m"), hall.bench.all_but(&layer));
+    hall.bench.publish("later", &[b"later"]);
+    hall.catch_up().await;
+    let mut report = hall.report();
+    hall.told(&token, &report).await;
+    assert_eq!(hall.held("m"), hall.bench.all_but(&layer));
+    let check_ins = hall.bench.database().check_ins(hall.id("m")).unwrap();
+    assert_eq!(
+        check_ins[2].blobs,
+        BLOBS - 1,
+        "what is damaged is not there"
+    );
+    // Another one is, and this one is mended.
+    let other = Algorithm::Sha256.digest(b"later");
+    report["verified"] = json!({"at": Timestamp::now(), "damaged": [other]});
+    hall.told(&token, &report).await;
+    assert_eq!(hall.held("m"), hall.bench.all_but(&other));
+    assert_eq!(
+        hall.bench.standing("m"),
+        Ok(()),
+        "its word is no quarantine"
+    );
+}
+
+#[tokio::test]
+async fn a_crawl_that_ends_after_a_check_in_changes_nothing_but_for_damage() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let (id, catalog) = (hall.id("m"), hall.bench.catalog());
+    let layer = large_layer();
+    let blob = catalog.id(&layer).unwrap();
+    let until = Timestamp::now() + SignedDuration::from_secs(60);
+    let claim = || {
+        let database = hall.bench.database();
+        database.claim(id, Timestamp::now(), until).unwrap()
+    };
+    let found = |verdict, evidence| Outcome::Finished {
+        scope: Scope::Whole,
+        verdicts: vec![(blob, verdict)],
+        evidence,
+    };
+    assert!(claim());
+    let began = Timestamp::now();
+    hall.told(&token, &hall.report()).await;
+    let failed = || Outcome::Failed("refused".to_owned());
+    for outcome in [
+        failed(),
+        failed(),
+        failed(),
+        found(Verdict::Missing, Vec::new()),
+    ] {
+        let crawl = Crawl::new(began, outcome);
+        let mut database = hall.bench.database();
+        let recorded = database.record_crawl(id, &crawl, &catalog).unwrap();
+        assert_eq!(recorded, None);
+        assert_eq!(hall.held("m"), hall.bench.blobs());
+        assert_eq!(hall.bench.standing("m"), Ok(()));
+    }
+    assert!(claim(), "it was given back");
+    let evidence = Evidence {
+        digest: layer,
+        url: "http://127.0.0.1:9/tree".to_owned(),
+        expected: "others".to_owned(),
+        found: "these".to_owned(),
+        identity: Identity::Crawler,
+    };
+    let crawl = Crawl::new(began, found(Verdict::Damaged, vec![evidence]));
+    let mut database = hall.bench.database();
+    database.record_crawl(id, &crawl, &catalog).unwrap();
+    assert!(hall.bench.standing("m").is_err());
+}
+
+#[tokio::test]
 async fn only_what_a_mirror_carries_and_is_there_for_counts() {
     let hall = Hall::open().await;
     let [debian, alpine] = ["debian/base", "alpine"].map(|name| hall.bench.blobs_of(name));
@@ -338,6 +445,15 @@ async fn a_hint_holds_until_a_crawl_that_began_after_it() {
         .record_crawl(id, &old, &catalog)
         .unwrap();
     assert!(hinted().is_some(), "that crawl began before");
+    let check = Crawl {
+        has_looked_for_news: false,
+        ..Crawl::new(Timestamp::now(), Outcome::Failed("silent".to_owned()))
+    };
+    hall.bench
+        .database()
+        .record_crawl(id, &check, &catalog)
+        .unwrap();
+    assert!(hinted().is_some(), "that crawl looked for nothing new");
     hall.bench.crawl(Depth::Incremental).await;
     assert_eq!(hinted(), None);
     // What was seen there is no news, unless something is wrong with it.
@@ -611,8 +727,75 @@ async fn what_was_there_to_be_synced_counts_at_the_next_call() {
     hall.called("m", &token, &more).await;
     let later = hall.bench.blobs_of("later");
     assert_eq!(hall.held("m"), alpine.union(&later).copied().collect());
-    hall.called("m", &token, &["blobs"]).await;
-    assert!(hall.held("m").is_empty(), "it has none of them any more");
+    // Another part of it, told by itself, says nothing of these.
+    let other = hall.called("m", &token, &["blobs"]).await;
+    assert!(!other.contains("next time"), "{other}");
+    assert_eq!(hall.held("m"), alpine.union(&later).copied().collect());
+}
+
+#[tokio::test]
+async fn parts_are_told_one_by_one() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let [debian, alpine] = ["debian/base", "alpine"].map(|name| hall.bench.blobs_of(name));
+    let parts = [
+        "repos/debian/base/blobs/sha256",
+        "repos/alpine/blobs/sha256",
+    ];
+    for part in parts {
+        hall.called("m", &token, &[part]).await;
+        let turn = hall.bench.database().turns().unwrap().remove(0);
+        assert!(!turn.checks_in(), "nothing is known by it yet");
+    }
+    hall.called("m", &token, &parts[..1]).await;
+    assert_eq!(hall.held("m"), debian);
+    hall.called("m", &token, &parts[1..]).await;
+    assert_eq!(hall.held("m"), debian.union(&alpine).copied().collect());
+}
+
+#[tokio::test]
+async fn slow_or_senseless_calls_keep_nobody_out() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut stream = tokio::net::TcpStream::connect(&hall.address).await.unwrap();
+        let head = "POST /xmlrpc HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\nContent-Length: 1000\r\n\r\n<";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut refused = BTreeSet::new();
+    for _ in 0..100 {
+        refused.insert(hall.call(String::new()).await.status().as_u16());
+    }
+    assert_eq!(refused, [200, 429].into());
+    let answer = hall.called("m", &token, &["blobs"]).await;
+    assert!(answer.contains("checked in successful"), "{answer}");
+}
+
+#[tokio::test]
+async fn large_reports_of_public_mirrors_are_bounded_and_one_at_a_time() {
+    let hall = Hall::open().await;
+    let (token, own) = (hall.enter(&public("m")), hall.enter(&private("p")));
+    let head = |token: &Token, length: u64| {
+        let token = token.reveal();
+        format!(
+            "POST /api/v1/checkin HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Authorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let too_much = head(&token, (8 << 20) + 1);
+    assert_eq!(status_of(&hall, &too_much).await, "413");
+    let mut slow = tokio::net::TcpStream::connect(&hall.address).await.unwrap();
+    slow.write_all(head(&token, 2 << 20).as_bytes())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(status_of(&hall, &head(&token, 2 << 20)).await, "503");
+    let mut report = hall.report();
+    report["later"] = json!(" ".repeat(9 << 20));
+    assert_eq!(hall.told(&own, &report).await["presence"], "taken");
 }
 
 #[tokio::test]

@@ -8,14 +8,16 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use oci_mirror::http::files;
+use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::BlobId;
+use oci_mirror::tree::state::State;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -37,16 +39,22 @@ use crate::snapshot::Snapshot;
 /// Largest report. With all digests in it, it is one of more than a million blobs.
 const REPORT_BYTES: usize = 64 << 20;
 
+/// Largest report of a public mirror, whose blobs are found out by looking.
+const PUBLIC_REPORT_BYTES: usize = 8 << 20;
+
 /// A report of at most so many bytes is read at once; of larger ones few at a time.
 const SMALL: u64 = 1 << 20;
 
 /// Largest call of XML-RPC.
 const CALL_BYTES: usize = 8 << 20;
 
-/// How many large reports are read and looked at at a time.
+/// How many large reports are read and looked at at a time: of private mirrors, and of public ones.
 const LARGE_REPORTS: usize = 2;
 
-/// How many calls of XML-RPC are: who sends one is not known before it is read.
+/// How many calls of XML-RPC are read at a time: who sends one is not known before that.
+const CALLERS: usize = 16;
+
+/// How many calls of XML-RPC are unpacked at a time.
 const CALLS: usize = 2;
 
 /// How long a report may take to come.
@@ -66,6 +74,8 @@ pub struct Desk {
     /// Kept open, so that it costs little to find that a token is nobody's.
     reader: Mutex<Option<Database>>,
     large: Arc<Semaphore>,
+    large_public: Arc<Semaphore>,
+    callers: Arc<Semaphore>,
     calls: Arc<Semaphore>,
 }
 
@@ -88,14 +98,17 @@ async fn only_post() -> Response {
     response.map(Body::new)
 }
 
-async fn report(State(desk): State<Arc<Desk>>, request: Request<Body>) -> Response {
+async fn report(
+    extract::State(desk): extract::State<Arc<Desk>>,
+    request: Request<Body>,
+) -> Response {
     match desk.report(request).await {
         Ok(answer) => axum::Json(answer).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn call(State(desk): State<Arc<Desk>>, request: Request<Body>) -> Response {
+async fn call(extract::State(desk): extract::State<Arc<Desk>>, request: Request<Body>) -> Response {
     match desk.call(request).await {
         Ok(text) => ([(CONTENT_TYPE, "text/xml")], text).into_response(),
         Err(refusal) => refusal.into_response(),
@@ -113,6 +126,8 @@ impl Desk {
             limits: Limits::default(),
             reader: Mutex::default(),
             large: Arc::new(Semaphore::new(LARGE_REPORTS)),
+            large_public: Arc::new(Semaphore::new(LARGE_REPORTS)),
+            callers: Arc::new(Semaphore::new(CALLERS)),
             calls: Arc::new(Semaphore::new(CALLS)),
         }
     }
@@ -164,13 +179,20 @@ impl Desk {
         let desk = Arc::clone(&self);
         let host = blocking(move || desk.admit(token.as_ref())).await?;
         expect(&head.headers, "application/json")?;
-        let length = announced(&head.headers, REPORT_BYTES)?;
+        let (most, slots) = if host.is_private() {
+            (REPORT_BYTES, &self.large)
+        } else {
+            (PUBLIC_REPORT_BYTES, &self.large_public)
+        };
+        let length = announced(&head.headers, most)?;
         let slot = if length.is_some_and(|length| length <= SMALL) {
             None
         } else {
-            Some(queue(&self.large).await?)
+            // No mirror takes more than one.
+            let alone = self.limits.alone(host.id).ok_or(Refusal::Busy)?;
+            Some((alone, queue(slots).await?))
         };
-        let body = read(body, REPORT_BYTES, READING).await?;
+        let body = read(body, most, READING).await?;
         blocking(move || {
             let _slot = slot;
             let report =
@@ -230,7 +252,21 @@ impl Desk {
         }
         let snapshot = self.snapshot.load_full().ok_or(Refusal::Unavailable)?;
         let catalog = &snapshot.catalog;
-        let Some(verdicts) = presence::of_report(report, host, catalog) else {
+        // It has what it had, and nothing in it was looked at.
+        if report.blobs.is_none()
+            && report.damaged.is_none()
+            && self.write(|database| database.check_in_again(host.id, &entry))?
+        {
+            info!(
+                host.name = %host.name,
+                serial = entry.serial,
+                way = %entry.way,
+                "{} has checked in as it was", host.name
+            );
+            return Ok(answer(Presence::Taken, Crawl::None));
+        }
+        let ours = own_state(&snapshot);
+        let Some(verdicts) = presence::of_report(report, host, catalog, ours.as_deref()) else {
             return Ok(answer(Presence::Wanted, Crawl::None));
         };
         entry.blobs = present(&verdicts);
@@ -244,23 +280,32 @@ impl Desk {
         let (head, body) = request.into_parts();
         expect(&head.headers, "text/xml")?;
         announced(&head.headers, CALL_BYTES)?;
-        let slot = queue(&self.calls).await?;
+        let caller = queue(&self.callers).await?;
         let body = read(body, CALL_BYTES, CALLING).await?;
+        // Who is slow keeps nobody from being understood.
+        let slot = queue(&self.calls).await?;
         blocking(move || {
-            let _slot = slot;
+            let _slots = (caller, slot);
             let argument = match xmlrpc::argument(&body) {
                 Ok(argument) => argument,
-                Err(error) => return Ok(xmlrpc::fault(&error.to_string())),
+                Err(error) => return self.fault(&error.to_string()),
             };
             drop(body);
             let announced = match Announced::unpack(&argument) {
                 Ok(announced) => announced,
-                Err(error) => return Ok(xmlrpc::fault(&error.to_string())),
+                Err(error) => return self.fault(&error.to_string()),
             };
             drop(argument);
             self.answer(&announced, Timestamp::now())
         })
         .await
+    }
+
+    /// Answers a call that was not understood, as if it were a stranger's.
+    fn fault(&self, reason: &str) -> Result<String, Refusal> {
+        let strangers = self.limits.stranger(Instant::now());
+        strangers.map_err(Refusal::TooOften)?;
+        Ok(xmlrpc::fault(reason))
     }
 
     /// Answers a call that was understood. Blocks.
@@ -320,7 +365,7 @@ impl Desk {
                 database.check_in(host.id, &entry, verdicts, Some(&named), catalog)
             })?;
             tell(host, &entry, recorded)?;
-            if entry.blobs == 0 {
+            if entry.blobs == 0 && !named.is_empty() {
                 told.push_str("what is there counts from the next time on\n");
             }
         } else {
@@ -389,6 +434,13 @@ fn tell(host: &Host, entry: &CheckIn, recorded: Option<Recorded>) -> Result<(), 
     Ok(())
 }
 
+/// The bytes of our `state.json`, unless the tree is another one by now.
+fn own_state(snapshot: &Snapshot) -> Option<Vec<u8>> {
+    let bytes = std::fs::read(TreePath::State.under(snapshot.tree.root())).ok()?;
+    let state = State::from_bytes(&bytes).ok()?;
+    (state == *snapshot.catalog.state()).then_some(bytes)
+}
+
 fn unavailable(error: &db::Error) -> Refusal {
     error!(
         error = error as &dyn std::error::Error,
@@ -399,8 +451,8 @@ fn unavailable(error: &db::Error) -> Refusal {
 
 /// How many blobs are there.
 fn present(verdicts: &[(BlobId, Verdict)]) -> u64 {
-    let missing = |verdict| verdict == Verdict::Missing;
-    let there = verdicts.iter().filter(|told| !missing(told.1));
+    let gone = [Verdict::Missing, Verdict::Damaged];
+    let there = verdicts.iter().filter(|told| !gone.contains(&told.1));
     there.count() as u64
 }
 

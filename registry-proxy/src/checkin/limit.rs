@@ -4,8 +4,8 @@
 //! costs little, and is told to wait once too many of them come: but they share one bucket, so whoever has a token never
 //! waits for it.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,9 +36,33 @@ struct Rate {
 pub(super) struct Limits {
     mirrors: Mutex<HashMap<HostId, Spent>>,
     strangers: Mutex<Spent>,
+    large: Arc<Mutex<HashSet<HostId>>>,
+}
+
+/// A large report of a mirror, as long as this is kept.
+#[derive(Debug)]
+pub(super) struct Alone {
+    host: HostId,
+    among: Arc<Mutex<HashSet<HostId>>>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let mut among = self.among.lock().unwrap_or_else(PoisonError::into_inner);
+        among.remove(&self.host);
+    }
 }
 
 impl Limits {
+    /// Begins with a large report of a mirror, unless another one of it is still being read.
+    pub(super) fn alone(&self, host: HostId) -> Option<Alone> {
+        let mut among = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        among.insert(host).then(|| Alone {
+            host,
+            among: Arc::clone(&self.large),
+        })
+    }
+
     /// Counts a check-in of a mirror; how long it has to wait, if it does.
     pub(super) fn mirror(&self, host: HostId, now: Instant) -> Result<(), Duration> {
         let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,6 +121,16 @@ mod tests {
         let later = began + Duration::from_secs(3600);
         assert_eq!(limits.mirror(HostId(3), later), Ok(()));
         assert_eq!(limits.mirrors.lock().unwrap().len(), 1, "others rested");
+    }
+
+    #[test]
+    fn a_mirror_sends_one_large_report_at_a_time() {
+        let limits = Limits::default();
+        let first = limits.alone(HostId(1));
+        assert!(first.is_some() && limits.alone(HostId(1)).is_none());
+        assert!(limits.alone(HostId(2)).is_some());
+        drop(first);
+        assert!(limits.alone(HostId(1)).is_some());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a private mirror holds by its own word.
 //!
 //! Nobody can look, so the word is taken; but no more than was said. A mirror that is a serial behind has not what is
-//! newer, so only one that names our serial is believed to have whole repositories; any other has to say what it has
-//! blob by blob. And nothing counts that the mirror is not there for.
+//! newer, and one that writes serials of its own may come to ours with another tree. So only one that has our very
+//! state is believed to have whole repositories; any other has to say what it has blob by blob. And nothing counts
+//! that the mirror is not there for.
 
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
@@ -15,10 +16,13 @@ use crate::db::Verdict;
 use crate::network::Host;
 
 /// What is known of each blob by the report of a mirror; `None` if the report does not say.
+///
+/// `ours` are the bytes of our `state.json`, if they are of this catalog.
 pub fn of_report(
     report: &Report,
     host: &Host,
     catalog: &Catalog,
+    ours: Option<&[u8]>,
 ) -> Option<Vec<(BlobId, Verdict)>> {
     let carried = carried(host, catalog);
     let said = match &report.repositories {
@@ -28,8 +32,9 @@ pub fn of_report(
     let state = catalog.state();
     let list = state.list.as_ref().map(|list| list.digest);
     // A part has a list of its own.
-    let is_ours = report.repositories.is_some() || (list.is_some() && report.list == list);
-    let mut there = if report.serial == state.serial && is_ours {
+    let is_list = report.repositories.is_some() || (list.is_some() && report.list == list);
+    let is_state = ours.is_some_and(|ours| report.state.algorithm().digest(ours) == report.state);
+    let mut there = if report.serial == state.serial && is_state && is_list {
         said.clone()
     } else {
         let blobs = report.blobs.as_ref()?;
@@ -40,13 +45,16 @@ pub fn of_report(
     let damaged = damaged.filter_map(|digest| catalog.id(digest));
     let damaged = damaged.map(|id| id.0).collect::<RoaringBitmap>() & &carried;
     there -= &damaged;
-    let missing = (said | damaged) - &there;
-    // All bytes were read there, and all were right.
+    let missing = said - &there - &damaged;
+    // All bytes were read there, and all but the damaged ones were right.
     let verdict = match &report.damaged {
-        Some(damaged) if damaged.is_empty() => Verdict::Read,
-        Some(_) | None => Verdict::Confirmed,
+        Some(_) => Verdict::Read,
+        None => Verdict::Confirmed,
     };
-    Some(verdicts(&there, verdict, &missing))
+    let mut verdicts = verdicts(&there, verdict, &missing);
+    // What is only missing comes back with the next word.
+    verdicts.extend(damaged.iter().map(|id| (BlobId(id), Verdict::Damaged)));
+    Some(verdicts)
 }
 
 /// What is known of each blob by the directories of a mirror, which say of no blob that it is there.

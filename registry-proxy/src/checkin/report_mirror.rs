@@ -25,7 +25,7 @@ use super::xmlrpc::{Argument, Type};
 /// Largest text a check-in unpacks to.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// Most repositories named.
+/// Most repositories named in all categories together.
 pub const MAX_REPOSITORIES: usize = 100_000;
 
 /// Most categories named.
@@ -176,6 +176,7 @@ impl<'de> Visitor<'de> for Sections {
     fn visit_map<A: MapAccess<'de>>(self, mut sections: A) -> Result<Wire, A::Error> {
         use serde::de::Error as _;
         let mut check_in = CheckIn::default();
+        let mut named = 0;
         while let Some(name) = sections.next_key::<String>()? {
             match &*name {
                 "version" | "global" | "stats" => {
@@ -194,6 +195,10 @@ impl<'de> Visitor<'de> for Sections {
                     }
                     if check_in.categories.len() >= MAX_CATEGORIES {
                         return Err(A::Error::custom("too many categories"));
+                    }
+                    named += section.dirtree.repositories.len();
+                    if named > MAX_REPOSITORIES {
+                        return Err(A::Error::custom("too many repositories"));
                     }
                     check_in.categories.push(Category {
                         name,
@@ -347,6 +352,27 @@ mod tests {
                 "fedora linux 1 "
             ]
         );
+    }
+
+    #[test]
+    fn repositories_are_counted_over_all_categories() {
+        let text = |each: usize| {
+            let category = || -> serde_json::Value {
+                let tree: serde_json::Map<_, _> = (0..each)
+                    .map(|it| (format!("repos/r{it}/blobs/sha256"), json!({})))
+                    .collect();
+                json!({"enabled": "1", "dirtree": tree})
+            };
+            json!({
+                "site": {"name": "s", "password": "p"},
+                "host": {"name": "h"},
+                "a": category(),
+                "b": category(),
+            })
+            .to_string()
+        };
+        assert!(CheckIn::read(text(MAX_REPOSITORIES / 2).as_bytes()).is_ok());
+        assert!(CheckIn::read(text(MAX_REPOSITORIES / 2 + 1).as_bytes()).is_err());
     }
 
     #[test]

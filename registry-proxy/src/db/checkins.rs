@@ -176,7 +176,8 @@ impl Database {
     /// Writes down what a private mirror has said, and what is known of it now. `None` if it is gone or public
     /// meanwhile.
     ///
-    /// `listed` is what was in the catalog for it to sync, where it does not say how far it has.
+    /// `listed` is what was in the catalog for it to sync, where it does not say how far it has. Such a mirror may tell
+    /// of its parts one by one: the rest stays as it was known. Where it proves nothing that is all that is written.
     pub fn check_in(
         &mut self,
         host: HostId,
@@ -194,6 +195,37 @@ impl Database {
                 return Ok(None);
             };
             self::enter(transaction, host, entry)?;
+            // A name that was spoilt by hand is nobody's.
+            let nothing = |name: String, before: Health| {
+                Ok(name.parse().ok().map(|name| Recorded {
+                    name,
+                    after: before.clone(),
+                    before,
+                    repositories: Vec::new(),
+                }))
+            };
+            if listed.is_some_and(RoaringBitmap::is_empty) {
+                return nothing(name, before);
+            }
+            let mut book = Book::new(catalog);
+            if let Some(listed) = listed {
+                let ids = listed.iter().map(|id| (BlobId(id), Verdict::Unknown));
+                let ids: Vec<_> = ids.collect();
+                let numbers = record::blobs(transaction, &mut book, &ids, catalog)?;
+                let query = "SELECT coalesce(listed, x'') FROM host WHERE id = ?1";
+                let earlier: Vec<u8> =
+                    transaction.query_row(query, [host.0], |row| row.get(0))?;
+                let all = bitmap(&earlier) | numbers.into_iter().collect::<RoaringBitmap>();
+                let query = "UPDATE host SET listed = ?2 WHERE id = ?1";
+                transaction.execute(query, params![host.0, bytes(all)])?;
+                if verdicts.is_empty() {
+                    return nothing(name, before);
+                }
+            }
+            let scope = match listed {
+                Some(_) => Scope::Part,
+                None => Scope::Whole,
+            };
             transaction.execute(
                 "UPDATE host SET checked_in_at = ?2, state_digest = coalesce(?3, state_digest),
                                  tree_serial = coalesce(?4, tree_serial), hinted_at = NULL WHERE id = ?1",
@@ -204,27 +236,18 @@ impl Database {
                     entry.serial.map(count),
                 ],
             )?;
-            let mut book = Book::new(catalog);
-            if let Some(listed) = listed {
-                let ids = listed.iter().map(|id| (BlobId(id), Verdict::Unknown));
-                let ids: Vec<_> = ids.collect();
-                let numbers = record::blobs(transaction, &mut book, &ids, catalog)?;
-                let numbers = bytes(numbers.into_iter().collect());
-                let query = "UPDATE host SET listed = ?2 WHERE id = ?1";
-                transaction.execute(query, params![host.0, numbers])?;
-            }
             let at = entry.at.to_string();
             let numbers = record::blobs(transaction, &mut book, &verdicts, catalog)?;
             let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
             let told: Told = by_number.collect();
-            record::held(transaction, host, Scope::Whole, &told)?;
+            record::held(transaction, host, scope, &told)?;
             record::reading(transaction, host, entry.at, &told)?;
             let news = (&*at, &*verdicts);
             let repositories =
                 repositories::update(transaction, host, news, book.numbers(), catalog)?;
             // For its health it is as if all of that had been found there.
             let outcome = Outcome::Finished {
-                scope: Scope::Whole,
+                scope,
                 verdicts,
                 evidence: Vec::new(),
             };
@@ -238,6 +261,44 @@ impl Database {
                 after,
                 repositories,
             }))
+        })
+    }
+
+    /// Writes down that a private mirror is as it was, if that is so: its state is that of its last report, it carries
+    /// as much, and what it said then is not forgotten.
+    pub fn check_in_again(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
+        self.write("record a check-in in", |transaction| {
+            let query = "SELECT last.blobs FROM host
+                         JOIN presence ON presence.host = host.id
+                         JOIN check_in AS last ON last.host = host.id
+                         WHERE host.id = ?1 AND host.private = 1 AND host.checked_in_at IS NOT NULL
+                           AND host.state_digest = ?2 AND presence.verified != x''
+                           AND last.id = (SELECT max(id) FROM check_in WHERE host = ?1)
+                           AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4
+                           AND last.repositories IS ?5";
+            let last = transaction.query_row(
+                query,
+                params![
+                    host.0,
+                    entry.state.map(|state| state.to_string()),
+                    entry.way.as_str(),
+                    entry.serial.map(count),
+                    entry.repositories.map(count),
+                ],
+                |row| row.get::<_, i64>(0),
+            );
+            let Some(blobs) = last.optional()? else {
+                return Ok(false);
+            };
+            let blobs = blobs.unsigned_abs();
+            let entry = CheckIn {
+                blobs,
+                ..entry.clone()
+            };
+            self::enter(transaction, host, &entry)?;
+            let query = "UPDATE host SET checked_in_at = ?2, hinted_at = NULL WHERE id = ?1";
+            transaction.execute(query, params![host.0, clock(entry.at)])?;
+            Ok(true)
         })
     }
 
