@@ -256,8 +256,17 @@ async fn an_equal_serial_proves_nothing_and_a_state_that_was_told_is_remembered(
     let check_ins = hall.bench.database().check_ins(hall.id("m")).unwrap();
     let blobs: Vec<u64> = check_ins.iter().map(|it| it.blobs).collect();
     assert_eq!(blobs, [alpine.len() as u64; 2]);
-    // What was forgotten has to be told again.
+    // More of it may count once it is there for other repositories.
+    let all = |host| {
+        Ok(NewHost {
+            repositories: vec!["*".parse().unwrap()],
+            ..host
+        })
+    };
     let mut database = hall.bench.database();
+    database.change_host(&name("m"), all).unwrap();
+    assert_eq!(hall.told(&token, &report).await["presence"], "wanted");
+    // What was forgotten has to be told again.
     assert_eq!(database.expire_check_ins(Timestamp::now()).unwrap(), ["m"]);
     assert_eq!(hall.told(&token, &report).await["presence"], "wanted");
     assert!(hall.held("m").is_empty());

@@ -70,6 +70,13 @@ pub(in crate::db) fn change(
     let is_doubted = before.visibility != new.visibility && has_checked_in(transaction, id)?;
     if is_doubted || download_url(&before) != download_url(&new) {
         forget(transaction, id)?;
+    } else if changed
+        .iter()
+        .any(|field| ["repositories", "max-blob-size"].contains(field))
+    {
+        // What it says next is looked at anew: more of it may count.
+        let query = "UPDATE host SET state_digest = NULL WHERE id = ?1 AND private = 1 AND checked_in_at IS NOT NULL";
+        transaction.execute(query, [id])?;
     }
     Ok(changed)
 }
