@@ -162,8 +162,8 @@ impl<H: Holdings> Walk<'_, H> {
         let digest = descriptor.digest;
         if let Some(known) = self.visited.get(&digest).cloned() {
             // Said in full before, for another entry perhaps: once is enough for this one.
-            if depth == 0
-                && let Some(problem) = &known
+            if let Some(problem) = &known
+                && (depth == 0 || !self.is_noted(problem))
             {
                 self.note(Arc::clone(problem));
             }
@@ -238,6 +238,13 @@ impl<H: Holdings> Walk<'_, H> {
         let problem = Arc::new(problem);
         self.note(Arc::clone(&problem));
         problem
+    }
+
+    /// Whether the problem has been said for the entry being followed.
+    fn is_noted(&self, problem: &Arc<Problem>) -> bool {
+        let all = self.reach.problems.iter().rev();
+        all.take_while(|it| it.entry == self.entry)
+            .any(|it| Arc::ptr_eq(&it.problem, problem))
     }
 
     fn note(&mut self, problem: Arc<Problem>) {
@@ -342,6 +349,21 @@ mod tests {
         assert!(!reach.is_complete());
         for digest in [lost_layer.digest, two.digest] {
             assert!(reach.members.contains_key(&digest), "{digest}");
+        }
+    }
+
+    #[test]
+    fn a_problem_is_one_of_every_entry_that_needs_it() {
+        let mut bench = Bench::new();
+        let (image, layer) = bench.image("one");
+        let text = serde_json::to_string(&image).unwrap();
+        let content = format!(r#"{{"schemaVersion":2,"manifests":[{text},{text}]}}"#);
+        let index = bench.blob(&content, &MediaType::OCI_INDEX);
+        bench.remove(&layer.digest);
+        for entries in [[&image, &index], [&index, &image]] {
+            let reach = bench.reach(&entries);
+            let found: Vec<_> = reach.problems.iter().map(|it| it.entry).collect();
+            assert_eq!(found, [0, 1]);
         }
     }
 

@@ -4,7 +4,6 @@ use super::{HostName, Place};
 
 /// The virtual host of a mirror; with a directory of files for direct pulls, it answers those too.
 pub(super) fn site(tree: &Place, host: &HostName, pulls: Option<&Place>) -> String {
-    let word = host.word();
     let pulls = pulls.map_or_else(String::new, |directory| direct_pulls(tree, directory));
     format!(
         r#"# A mirror of container images. For /etc/apache2/sites-enabled or /etc/httpd/conf.d, where ${{APACHE_LOG_DIR}} is logs.
@@ -17,8 +16,8 @@ pub(super) fn site(tree: &Place, host: &HostName, pulls: Option<&Place>) -> Stri
     KeepAliveTimeout 5
     MaxKeepAliveRequests 1000
     # With what was really received and sent, and which part was asked for.
-    LogFormat "%h %l %u %t \"%r\" %>s %O \"%{{Referer}}i\" \"%{{User-Agent}}i\" \"%{{Range}}i\" %I" {word}
-    CustomLog "${{APACHE_LOG_DIR}}/{host}.log" {word}
+    LogFormat "%h %l %u %t \"%r\" %>s %O \"%{{Referer}}i\" \"%{{User-Agent}}i\" \"%{{Range}}i\" %I" {host}
+    CustomLog "${{APACHE_LOG_DIR}}/{host}.log" {host}
     # Guesses encodings from content, which would make clients unpack a blob before they verify it.
     <IfModule mod_mime_magic.c>
         MimeMagicFile /dev/null
@@ -90,6 +89,10 @@ fn direct_pulls(tree: &Place, directory: &Place) -> String {
         SetEnv no-brotli 1
         Header set Cache-Control "max-age=0, must-revalidate"
         Header set Docker-Distribution-API-Version registry/2.0
+        # The time and the length of what a tag stood for tell nobody that it has moved.
+        FileETag None
+        RequestHeader unset If-Modified-Since
+        Header unset Last-Modified
         # A tag such as 1.0.gz or 1.0.php is no file name.
         SetHandler default-handler
         RemoveEncoding .gz .tgz .Z .bz2 .tbz .xz .txz .br .zst .lz4 .lzma

@@ -74,6 +74,9 @@ pub fn run(options: &Options) -> anyhow::Result<String> {
         Kind::Rsyncd => {
             let list = list_of(tree)?;
             let module = options.module.as_ref().unwrap_or(&list);
+            if rsyncd::is_taken(module) {
+                return Err(Usage(TAKEN).into());
+            }
             rsyncd::modules(tree, module, &list, options.max_connections)
         }
         Kind::Systemd if options.from.is_empty() => return Err(Usage(NOBODY).into()),
@@ -85,6 +88,9 @@ pub fn run(options: &Options) -> anyhow::Result<String> {
 const CONNECTIONS: u32 = 32;
 
 const NO_PULLS: &str = "--static-v2 is for nginx, apache and systemd";
+
+const TAKEN: &str =
+    "`above` and `global` mean something else there: --module NAME gives another name";
 
 const NOBODY: &str = "a timer must know whom to follow: --from URL";
 
@@ -171,7 +177,17 @@ mod tests {
             from: Vec::new(),
             ..options(Kind::Systemd)
         };
-        for options in [pulls(Kind::Caddy), pulls(Kind::Rsyncd), nobody] {
+        let called = |module: &str| Options {
+            module: Some(module.parse().unwrap()),
+            ..options(Kind::Rsyncd)
+        };
+        for options in [
+            pulls(Kind::Caddy),
+            pulls(Kind::Rsyncd),
+            called("above"),
+            called("global"),
+            nobody,
+        ] {
             let error = run(&options).unwrap_err();
             assert!(error.is::<Usage>(), "{error}");
         }

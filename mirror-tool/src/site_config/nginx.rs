@@ -4,14 +4,13 @@ use super::{HostName, Place};
 
 /// The site of a mirror; with a directory of files for direct pulls, it answers those too.
 pub(super) fn site(tree: &Place, host: &HostName, pulls: Option<&Place>) -> String {
-    let word = host.word();
     let pulls = pulls.map_or_else(String::new, direct_pulls);
     format!(
         r#"# A mirror of container images. For /etc/nginx/sites-enabled or /etc/nginx/conf.d; `certbot --nginx` adds TLS.
 # {connections} connections of one address at a time: a pull takes one for each layer, and many clients may share an address.
-limit_conn_zone $binary_remote_addr zone={word}:10m;
+limit_conn_zone $binary_remote_addr zone={host}:10m;
 # With what was really sent, and which part was asked for.
-log_format {word} '$remote_addr - $remote_user [$time_local] "$request" $status $bytes_sent '
+log_format {host} '$remote_addr - $remote_user [$time_local] "$request" $status $bytes_sent '
                   '"$http_referer" "$http_user_agent" "$http_range" $request_length';
 
 server {{
@@ -19,12 +18,12 @@ server {{
     listen [::]:80;
     server_name {host};
     root "{tree}";
-    access_log /var/log/nginx/{host}.log {word};
+    access_log /var/log/nginx/{host}.log {host};
 
     # Crawlers and clients ask for many small things in a row.
     keepalive_timeout 5s;
     keepalive_requests 1000;
-    limit_conn {word} {connections};
+    limit_conn {host} {connections};
     limit_conn_status 429;
     # Blobs have been compressed, and are wrong if they are compressed again.
     gzip off;
@@ -71,6 +70,10 @@ fn direct_pulls(directory: &Place) -> String {
 {types}        }}
         try_files
 {tried}                  =404;
+        # The time and the length of what a tag stood for tell nobody that it has moved.
+        etag off;
+        if_modified_since off;
+        add_header Last-Modified "";
         add_header Docker-Distribution-API-Version registry/2.0;
         add_header Cache-Control "max-age=0, must-revalidate";
     }}
@@ -87,6 +90,9 @@ fn direct_pulls(directory: &Place) -> String {
         types {{ }}
         default_type application/json;
         try_files /$repository/_tags =404;
+        etag off;
+        if_modified_since off;
+        add_header Last-Modified "";
         add_header Docker-Distribution-API-Version registry/2.0;
         add_header Cache-Control "max-age=0, must-revalidate";
     }}

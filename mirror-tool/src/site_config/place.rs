@@ -49,14 +49,6 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(Box<str>);
 
-impl HostName {
-    /// The name as a word of letters, digits and `_`, for what a configuration has to name itself.
-    pub(super) fn word(&self) -> String {
-        let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        self.0.chars().map(letter).collect()
-    }
-}
-
 impl FromStr for HostName {
     type Err = Invalid;
 
@@ -138,7 +130,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<HostName>().is_ok(), good, "{text:?}");
         }
-        let host: HostName = "mirror-1.example.org".parse().unwrap();
-        assert_eq!(host.word(), "mirror_1_example_org");
     }
 }

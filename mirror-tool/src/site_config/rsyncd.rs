@@ -38,6 +38,15 @@ pub(super) fn modules(
     )
 }
 
+/// Whether a module cannot be called so: the daemon keeps its own settings under one name, and the other is
+/// that of the directory above.
+pub(super) fn is_taken(module: &Module) -> bool {
+    let name = module.to_string();
+    ["above", "global"]
+        .iter()
+        .any(|taken| name.eq_ignore_ascii_case(taken))
+}
+
 /// What quick-fedora-mirror follows: it wants to name the directory of the tree itself, by the name of the list.
 fn above(tree: &Place, list: &Module, habits: &str) -> String {
     let name = tree.path().file_name().and_then(|name| name.to_str());

@@ -1,5 +1,7 @@
 //! A service that follows a tree, and the timer that runs it.
 
+use std::path::Path;
+
 use super::Place;
 
 /// Both units, each under a line with the file it belongs into.
@@ -25,18 +27,22 @@ fn service(tree: &Place, pulls: Option<&Place>, from: &[String]) -> String {
         directories.push(' ');
         directories.push_str(&directory);
     }
+    let mut needed = vec![tree.path()];
+    needed.extend(pulls.map(Place::path));
+    let files = from.iter().filter_map(|it| it.strip_prefix("file://"));
+    needed.extend(files.map(Path::new));
+    // What is needed in one of these would be hidden from the service too.
+    let is_in = |tops: &[&str]| {
+        let mut pairs = needed
+            .iter()
+            .flat_map(|it| tops.iter().map(move |top| (it, top)));
+        pairs.any(|(path, top)| path.starts_with(top))
+    };
     let mut hidden = String::new();
-    // A tree in one of these would be hidden from the service too.
-    if !["/home", "/root", "/run"]
-        .iter()
-        .any(|top| tree.path().starts_with(top))
-    {
+    if !is_in(&["/home", "/root", "/run"]) {
         hidden.push_str("ProtectHome=yes\n");
     }
-    if !["/tmp", "/var/tmp"]
-        .iter()
-        .any(|top| tree.path().starts_with(top))
-    {
+    if !is_in(&["/tmp", "/var/tmp"]) {
         hidden.push_str("PrivateTmp=yes\n");
     }
     format!(
@@ -136,17 +142,27 @@ mod tests {
     }
 
     #[test]
-    fn the_service_sees_its_tree_wherever_it_is() {
-        for (tree, home, tmp) in [
-            ("/srv/containers", true, true),
-            ("/home/mirror/containers", false, true),
-            ("/var/tmp/containers", true, false),
+    fn the_service_sees_what_it_needs_wherever_it_is() {
+        let place = |path: &str| Place::try_from(std::path::PathBuf::from(path)).unwrap();
+        for (tree, pulls, from, home, tmp) in [
+            ("/srv/containers", "/srv/v2", "file:///mnt/disk", true, true),
+            ("/home/m/tree", "/srv/v2", "file:///mnt/disk", false, true),
+            ("/var/tmp/tree", "/srv/v2", "file:///mnt/disk", true, false),
+            ("/srv/tree", "/home/m/v2", "file:///mnt/disk", false, true),
+            ("/srv/tree", "/srv/v2", "file:///tmp/disk", true, false),
+            (
+                "/srv/tree",
+                "/srv/v2",
+                "file:///run/media/disk",
+                false,
+                true,
+            ),
         ] {
-            let tree: Place = std::path::PathBuf::from(tree).try_into().unwrap();
-            let text = service(&tree, None, &["file:///mnt/disk".to_owned()]);
+            let (tree, pulls) = (place(tree), place(pulls));
+            let text = service(&tree, Some(&pulls), &[from.to_owned()]);
             assert_eq!(text.contains("ProtectHome=yes"), home, "{tree}");
             assert_eq!(text.contains("PrivateTmp=yes"), tmp, "{tree}");
-            assert!(text.contains(&format!("ReadWritePaths={tree}\n")));
+            assert!(text.contains(&format!("ReadWritePaths={tree} {pulls}\n")));
         }
     }
 }

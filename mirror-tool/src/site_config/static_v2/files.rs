@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{self as unix, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use oci_mirror::digest::Digest;
 use oci_mirror::tree::{RepoDir, TreePath};
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::links::Links;
 
@@ -27,6 +28,8 @@ pub(super) struct Files {
     directory: PathBuf,
     /// The way from the directory to the tree.
     to_tree: PathBuf,
+    /// Whose directories are.
+    owner: Option<Owner>,
     /// Held as long as it is open.
     _lock: File,
 }
@@ -35,11 +38,12 @@ impl Files {
     /// Opens the directory, making it if it is not there, and waits until nobody else writes it.
     pub(super) fn open(tree: &Path, directory: &Path) -> anyhow::Result<Self> {
         let shown = directory.display();
-        make_directory(directory).with_context(|| format!("cannot make {shown}"))?;
-        let directory =
-            fs::canonicalize(directory).with_context(|| format!("cannot open {shown}"))?;
         let tree =
             fs::canonicalize(tree).with_context(|| format!("cannot open {}", tree.display()))?;
+        let owner = Owner::of(&fs::metadata(&tree)?);
+        make_directory(directory, owner).with_context(|| format!("cannot make {shown}"))?;
+        let directory =
+            fs::canonicalize(directory).with_context(|| format!("cannot open {shown}"))?;
         if directory.starts_with(&tree) || tree.starts_with(&directory) {
             bail!(
                 "{shown} must be beside the tree {}, neither in it nor around it",
@@ -50,6 +54,7 @@ impl Files {
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
             .with_context(|| format!("cannot lock {shown}"))?;
         let files = Self {
+            owner: Owner::of(&lock.metadata()?),
             to_tree: way(&directory, &tree),
             directory,
             _lock: lock,
@@ -80,7 +85,7 @@ impl Files {
     ) -> anyhow::Result<()> {
         let top = self.of(repo);
         let manifests = top.join(MANIFESTS);
-        make_directory(&manifests)
+        make_directory(&manifests, self.owner)
             .with_context(|| format!("cannot make {}", manifests.display()))?;
         // A run that is cut short must not leave the word for files that are not those any more.
         remove_file(&top.join(MADE))?;
@@ -193,23 +198,57 @@ fn names(manifests: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     Ok(found)
 }
 
+/// To whom root gives the directories it makes, so that whoever follows the tree can go on with them. Whoever
+/// has a directory may replace all that is in it, so files and links stay as they are made.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Owner {
+    /// The owner of something that is there; `None` unless this is root, as nobody else can give anything away.
+    fn of(metadata: &fs::Metadata) -> Option<Self> {
+        rustix::process::geteuid().is_root().then(|| Self {
+            user: metadata.uid(),
+            group: metadata.gid(),
+        })
+    }
+}
+
 /// Makes a directory with those above it. Everybody may read it: a server of another account hands it out.
-fn make_directory(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_directory(path.parent().ok_or(error)?)?;
-            make_directory(path)
-        }
-        Err(error) => Err(error),
+fn make_directory(path: &Path, owner: Option<Owner>) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = match parent {
+        parent if parent.as_os_str().is_empty() => Path::new("."),
+        parent => parent,
+    };
+    make_directory(parent, owner)?;
+    // All by the parent that was opened: what is given away is what was made, whatever becomes of the path.
+    let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+    match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) if path.is_dir() => return Ok(()),
+        made => made?,
+    }
+    let made = rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let made = File::from(made);
+    made.set_permissions(fs::Permissions::from_mode(0o755))?;
+    match owner {
+        Some(owner) => unix::fchown(&made, Some(owner.user), Some(owner.group)),
+        None => Ok(()),
     }
 }
 
 fn link(target: &Path, path: &Path, beside: &Path) -> anyhow::Result<()> {
     let new = beside.join(NEW);
     remove_file(&new)?;
-    std::os::unix::fs::symlink(target, &new)
+    unix::symlink(target, &new)
         .and_then(|()| fs::rename(&new, path))
         .with_context(|| format!("cannot link {}", path.display()))
 }

@@ -69,21 +69,32 @@ impl fmt::Display for Updated {
 }
 
 /// Brings the files in `directory` up to date with the tree.
+///
+/// One repository that fails keeps no other from being brought up to date.
 pub fn update(tree: &Tree, directory: &Path) -> anyhow::Result<Updated> {
     let files = Files::open(tree.root(), directory)?;
     let mut updated = Updated::default();
     let repositories = tree.repositories()?;
+    let mut failed = Vec::new();
     for repo in &repositories {
-        repository(tree, &files, repo, &mut updated)
-            .with_context(|| format!("cannot make the files of {}", repo.name()))?;
+        let made = repository(tree, &files, repo, &mut updated)
+            .with_context(|| format!("cannot make the files of {}", repo.name()));
+        failed.extend(made.err());
     }
     for name in files.repositories()? {
         if repositories.binary_search(&name).is_err() {
-            files.remove(&name)?;
-            updated.repositories += 1;
+            match files.remove(&name) {
+                Ok(()) => updated.repositories += 1,
+                Err(error) => failed.push(error),
+            }
         }
     }
-    Ok(updated)
+    let count = failed.len();
+    match failed.into_iter().next() {
+        None => Ok(updated),
+        Some(error) if count == 1 => Err(error),
+        Some(error) => Err(error.context(format!("{count} repositories, of which the first"))),
+    }
 }
 
 fn repository(
@@ -130,5 +141,63 @@ impl Holdings for OnDisk<'_> {
 
     fn size(&self, digest: &Digest) -> Option<u64> {
         self.tree.blob_size(digest).ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, chown};
+
+    use super::*;
+
+    /// A tree with repositories that have nothing, beside a directory `v2` that is not there yet.
+    fn tree(names: &[&str]) -> (tempfile::TempDir, Tree) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("tree");
+        for name in names {
+            let repo = root.join("repos").join(name);
+            fs::create_dir_all(&repo).unwrap();
+            let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+            fs::write(repo.join("index.json"), index).unwrap();
+        }
+        let tree = Tree::open(&root).unwrap();
+        (directory, tree)
+    }
+
+    #[test]
+    fn one_repository_that_fails_is_said_and_keeps_no_other_back() {
+        let (directory, tree) = tree(&["a", "b", "c"]);
+        let pulls = directory.path().join("v2");
+        fs::create_dir(&pulls).unwrap();
+        for name in ["a", "b"] {
+            fs::write(pulls.join(name), "in the way").unwrap();
+        }
+        let said = format!("{:#}", update(&tree, &pulls).unwrap_err());
+        assert!(said.starts_with("2 repositories, of which"), "{said}");
+        assert!(said.contains("the files of a: "), "{said}");
+        assert!(pulls.join("c/_made").exists());
+        fs::remove_file(pulls.join("a")).unwrap();
+        let said = format!("{:#}", update(&tree, &pulls).unwrap_err());
+        assert!(said.starts_with("cannot make the files of b: "), "{said}");
+    }
+
+    #[test]
+    fn the_owner_of_the_tree_can_go_on_with_what_root_has_made() {
+        let (directory, tree) = tree(&["a/b"]);
+        let own = fs::metadata(tree.root()).unwrap();
+        // Nobody else can give anything away; the directories are its own then.
+        let (user, group) = match own.uid() {
+            0 => (65534, 65533),
+            user => (user, own.gid()),
+        };
+        chown(tree.root(), Some(user), Some(group)).unwrap();
+        let pulls = directory.path().join("v2");
+        update(&tree, &pulls).unwrap();
+        for name in ["", "a", "a/b", "a/b/_manifests"] {
+            let made = fs::metadata(pulls.join(name)).unwrap();
+            assert_eq!((made.uid(), made.gid()), (user, group), "{name:?}");
+            assert_eq!(made.mode() & 0o777, 0o755, "{name:?}");
+        }
     }
 }
