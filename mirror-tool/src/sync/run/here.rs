@@ -194,7 +194,7 @@ fn disown_what_is_wrong(held: &mut [Held], tree: &Tree) {
         };
         if !is_right && held.kind == Kind::File {
             tracing::info!(path = %held.path, "not taken over: its content is not known to be right");
-            held.size = u64::MAX;
+            held.disown();
         }
     }
 }

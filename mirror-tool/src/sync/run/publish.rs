@@ -54,8 +54,9 @@ pub(super) fn publish(
         Memory::new(Some(last.clone())).write(&mirror.writer)?;
         return Ok(Followed::Unchanged(last));
     }
-    if mirror.memory.is_none() {
-        // From here on there is nothing in the tree that this program has not read.
+    // As long as there is nothing in the tree that this program has not read.
+    let is_adopted = mirror.memory.is_none();
+    if is_adopted && planned.disowned.is_empty() {
         Memory::new(None).write(&mirror.writer)?;
     }
     let blobs = next.blobs_to_name(plan)?;
@@ -77,12 +78,20 @@ pub(super) fn publish(
         times: &times,
     })?;
 
+    let wrong = wrong_ones(planned);
     if !planned.walked.is_empty() {
-        remove_litter(mirror, &planned.walked, &documents.list)?;
+        remove_litter(mirror, &wrong, &planned.walked, &documents.list)?;
+    }
+    if is_adopted && !planned.disowned.is_empty() {
+        Memory::new(None).write(&mirror.writer)?;
     }
     // Before the state that does not count it any more.
     let mut gone = mirror.gone()?.gone;
-    gone::update(&mut gone, &plan.gone, &needed(plan), mirror.now);
+    let removed: HashSet<&TreePath> = wrong.iter().flatten().collect();
+    let missed = plan.gone.iter().filter(|path| !removed.contains(path));
+    let missed: Vec<TreePath> = missed.cloned().collect();
+    gone::update(&mut gone, &missed, &needed(plan), mirror.time());
+    gone.retain(|path, _| !removed.contains(path));
     gone::write(&mirror.writer, &gone)?;
     mirror.writer.conclude(&Conclusion {
         sizes: documents.sizes.as_deref(),
@@ -231,14 +240,13 @@ impl Next<'_> {
 
     /// The blobs that get a name. One whose pieces alone were lacking has it, and its links.
     fn blobs_to_name(&self, plan: &Plan) -> Result<Vec<Digest>, Trouble> {
-        let linked: HashSet<&Digest> = plan.links.iter().map(|(_, digest)| digest).collect();
         let mut blobs = Vec::new();
         for wanted in &plan.blobs {
             let TreePath::Blob(digest) = &wanted.path else {
                 continue;
             };
             let size = self.mirror.writer.tree().blob_size(digest).map_err(here)?;
-            if linked.contains(digest) || size != Some(wanted.size) {
+            if !plan.holds(digest) || size != Some(wanted.size) {
                 blobs.push(*digest);
             }
         }
@@ -246,9 +254,37 @@ impl Next<'_> {
     }
 }
 
-/// Removes the directories that are empty and not in the list: those of a run that was cut off before it
-/// had put anything there, for a tree that is another one now.
-fn remove_litter(mirror: &Mirror, walked: &[PathBuf], list: &Path) -> Result<(), Trouble> {
+/// What is gone and was not what its name says, in the steps in which it is removed. In its grace it would
+/// be taken for right once it comes back. An index that is gone too goes before what it names.
+fn wrong_ones(planned: &Planned) -> [Vec<TreePath>; 3] {
+    let mut steps = [Vec::new(), Vec::new(), Vec::new()];
+    let [indexes, links, blobs] = &mut steps;
+    let gone: BTreeSet<&TreePath> = planned.plan.gone.iter().collect();
+    for path in &planned.disowned {
+        if !gone.contains(path) {
+            continue;
+        }
+        if let TreePath::Link(repo, _) = path {
+            let index = TreePath::Index(repo.clone());
+            if gone.contains(&index) && indexes.last() != Some(&index) {
+                indexes.push(index);
+            }
+            links.push(path.clone());
+        } else {
+            blobs.push(path.clone());
+        }
+    }
+    steps
+}
+
+/// Removes files that must not stay, and the directories that are empty and not in the list: those of a run
+/// that was cut off before it had put anything there, for a tree that is another one now.
+fn remove_litter(
+    mirror: &Mirror,
+    wrong: &[Vec<TreePath>],
+    walked: &[PathBuf],
+    list: &Path,
+) -> Result<(), Trouble> {
     let mut listed = HashSet::new();
     for record in Reader::new(open(list)?) {
         match record.map_err(here)? {
@@ -264,7 +300,7 @@ fn remove_litter(mirror: &Mirror, walked: &[PathBuf], list: &Path) -> Result<(),
         .filter(|path| !listed.contains(*path))
         .cloned()
         .collect();
-    mirror.writer.remove_unlisted(&[], &litter, &listed)?;
+    mirror.writer.remove_unlisted(wrong, &litter, &listed)?;
     Ok(())
 }
 
