@@ -22,12 +22,13 @@ mod judge;
 mod publish;
 mod trouble;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use oci_mirror::digest::Digest;
-use oci_mirror::tree::TreeWriter;
+use oci_mirror::tree::{TreePath, TreeWriter};
 
 use super::memory::{Last, Memory};
 use super::progress::Progress;
@@ -116,6 +117,8 @@ struct Mirror {
     was_known: bool,
     /// The digest of the state that was published here before this run.
     was_published: Option<Digest>,
+    /// What this run has found to be damaged here.
+    damaged: Mutex<BTreeSet<TreePath>>,
     /// The time at which the run began, in seconds since 1970.
     now: i64,
 }
@@ -165,14 +168,26 @@ impl Mirror {
             memory,
             was_known,
             was_published: published,
+            damaged: Mutex::default(),
             now,
         })
     }
 
-    /// Whether the tree is exactly what its list says: as the last run left it, and no attempt of this run
-    /// was cut off in the middle.
+    /// Whether the tree is exactly what its list says: as the last run left it, no attempt of this run was
+    /// cut off in the middle, and none has found damage.
     fn is_known(&self) -> bool {
-        self.was_known && !self.writer.is_dirty()
+        self.was_known && !self.writer.is_dirty() && self.damaged().is_empty()
+    }
+
+    /// What this run has found to be damaged here.
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<TreePath>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a plan that takes account of this damage can be another one. Each costs a look at the tree.
+    fn is_new_damage(&self, path: &TreePath) -> bool {
+        let mut damaged = self.damaged();
+        damaged.len() < MAX_DAMAGED && damaged.insert(path.clone())
     }
 
     /// Whether what has had its grace may be removed before a run has come to its end.
@@ -232,10 +247,21 @@ async fn follow(mirror: &Arc<Mirror>, upstream: &Upstream) -> Result<Followed, T
                     return Err(trouble);
                 }
             }
+            Kind::Here
+                if trouble
+                    .damaged
+                    .as_ref()
+                    .is_some_and(|path| mirror.is_new_damage(path)) =>
+            {
+                tracing::warn!(%trouble, "looking at the tree, and bringing it again");
+            }
             Kind::Here | Kind::Away | Kind::Lie | Kind::Stopped => return Err(trouble),
         }
     }
 }
+
+/// For how many damaged files one run plans anew.
+const MAX_DAMAGED: usize = 10;
 
 /// How long a tree that is just being changed is given.
 const AGAIN: [Duration; 3] = [

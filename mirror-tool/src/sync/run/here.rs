@@ -166,6 +166,14 @@ impl Mirror {
         if self.memory.is_none() {
             disown_what_is_wrong(&mut held, tree);
         }
+        let damaged = self.damaged();
+        for held in held.iter_mut().filter(|held| held.kind == Kind::File) {
+            let path = held.path.as_str().parse::<TreePath>();
+            if !damaged.is_empty() && path.is_ok_and(|path| damaged.contains(&path)) {
+                held.disown();
+            }
+        }
+        drop(damaged);
         Ok(held)
     }
 }

@@ -22,6 +22,7 @@ use super::trouble::{Kind, Trouble};
 use super::{Done, Followed, Mirror};
 use crate::sync::gone::{self, Gone};
 use crate::sync::memory::{Last, Memory};
+use crate::sync::plan::refusal::Incomplete;
 use crate::sync::plan::{self, Plan, Refusal};
 use crate::sync::upstream::Fetched;
 
@@ -187,16 +188,49 @@ impl Next<'_> {
             let linked = links.remove(repo).unwrap_or_default();
             let index = match self.index(repo) {
                 // It has none over there either, so nobody asks.
-                Err(error) if error.is_not_found() => continue,
-                index => index.map_err(|source| Refusal::Index {
-                    repo: repo.clone(),
-                    source,
-                })?,
+                Err(error) if error.is_not_found() && !plan.has_index(repo) => continue,
+                index => index
+                    .map_err(|source| Refusal::Index {
+                        repo: repo.clone(),
+                        source,
+                    })
+                    .map_err(|refusal| self.blame(refusal))?,
             };
             let mut manifest = |digest: &Digest| self.manifest(digest).map_err(io::Error::other);
-            plan::closure(repo, &index, &linked, &mut manifest)?;
+            let complete = plan::closure(repo, &index, &linked, &mut manifest);
+            complete.map_err(|refusal| self.blame(refusal))?;
         }
         Ok(())
+    }
+
+    /// Tells what is false over there from what is damaged here.
+    fn blame(&self, refusal: Refusal) -> Trouble {
+        let path = match &refusal {
+            Refusal::Index { repo, .. } | Refusal::IndexChanged(repo) => {
+                Some(TreePath::Index(repo.clone()))
+            }
+            Refusal::Closure {
+                source: Incomplete::Unreadable { digest, .. } | Incomplete::Manifest { digest, .. },
+                ..
+            } => {
+                let is_right = |bytes: Bytes| digest.algorithm().digest(&bytes) == *digest;
+                let is_damaged = !self.manifest(digest).is_ok_and(is_right);
+                is_damaged.then_some(TreePath::Blob(*digest))
+            }
+            Refusal::Closure { .. }
+            | Refusal::List(_)
+            | Refusal::Here(_)
+            | Refusal::Entry { .. }
+            | Refusal::TooMany(_)
+            | Refusal::Totals { .. }
+            | Refusal::Shrunk { .. }
+            | Refusal::Dangling { .. }
+            | Refusal::Derive(_) => None,
+        };
+        match path.filter(|path| !self.fetched.contains(path)) {
+            Some(path) => Trouble::damaged(path, refusal),
+            None => refusal.into(),
+        }
     }
 
     fn tree_of(&self, path: &TreePath) -> &Tree {
@@ -227,7 +261,8 @@ impl Next<'_> {
         let terms = self.mirror.terms(work);
         let mut index = |repo: &RepoDir| self.index(repo);
         let from = open(&work.list)?;
-        let derived = plan::derive(from, &work.state, plan, &terms, &mut index, &mut to)?;
+        let derived = plan::derive(from, &work.state, plan, &terms, &mut index, &mut to)
+            .map_err(|refusal| self.blame(refusal))?;
         to.flush().map_err(here)?;
         fs::write(&sizes, &derived.sizes).map_err(here)?;
         Ok(Documents {
