@@ -34,6 +34,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Why the tree was not followed.
     pub error: Option<String>,
+    /// Whether a run that failed was cut off with a part of what is new in place. Everything that can be
+    /// seen is whole; the next run that follows a tree completes it.
+    pub partly_new: bool,
 }
 
 /// How a run ended.
@@ -46,7 +49,7 @@ pub enum Outcome {
     Followed,
     /// The tree is now what the other one is, but something that was asked for beside was left undone.
     Partial,
-    /// Nobody to follow could be reached, or they are all behind; nothing was changed.
+    /// Nobody to follow could be reached, or they are all behind, or the tree here cannot be written.
     Failed,
     /// What the other tree says is not true; nothing was changed.
     Refused,
@@ -70,6 +73,7 @@ impl Report {
             skipped: 0,
             notes: Vec::new(),
             error: None,
+            partly_new: false,
         }
     }
 
@@ -103,7 +107,11 @@ impl fmt::Display for Report {
                 if let Some(error) = &self.error {
                     write!(f, ": {error}")?;
                 }
-                return f.write_str("; nothing was changed");
+                return f.write_str(if self.partly_new {
+                    "; the tree is partly new, the next run completes it"
+                } else {
+                    "; nothing was changed"
+                });
             }
             Outcome::Unchanged | Outcome::Followed | Outcome::Partial | Outcome::DryRun => {}
         }
@@ -198,6 +206,15 @@ mod tests {
             (
                 Report::of(Outcome::Failed),
                 "could not follow any tree; nothing was changed",
+                Exit::Failed,
+            ),
+            (
+                Report {
+                    error: Some("cannot write".to_owned()),
+                    partly_new: true,
+                    ..Report::of(Outcome::Failed)
+                },
+                "could not follow any tree: cannot write; the tree is partly new, the next run completes it",
                 Exit::Failed,
             ),
         ] {

@@ -22,11 +22,13 @@ mod judge;
 mod publish;
 mod trouble;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use oci_mirror::tree::TreeWriter;
+use oci_mirror::digest::Digest;
+use oci_mirror::tree::{TreePath, TreeWriter};
 
 use super::memory::{Last, Memory};
 use super::progress::Progress;
@@ -51,11 +53,11 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     };
     let mirror = match opened {
         Ok(mirror) => Arc::new(mirror),
-        Err(trouble) => return Ok(failed(&trouble, Vec::new())),
+        Err(trouble) => return Ok(failed(&trouble, Vec::new(), false)),
     };
     // It would write where others are verified, whoever is asked now.
     if let Err(error) = upstream::end_what_is_left(&mirror.staging).await {
-        return Ok(failed(&error.into(), Vec::new()));
+        return Ok(failed(&error.into(), Vec::new(), mirror.is_partly_new()));
     }
     let mut notes = Vec::new();
     let mut refused = None;
@@ -69,7 +71,9 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         };
         match trouble.kind {
             // Nobody else could do anything about it.
-            Kind::Here | Kind::Stopped => return Ok(failed(&trouble, notes)),
+            Kind::Here | Kind::Stopped => {
+                return Ok(failed(&trouble, notes, mirror.is_partly_new()));
+            }
             Kind::Lie | Kind::Passing => {
                 refused.get_or_insert(notes.len());
             }
@@ -88,12 +92,14 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         report.error = Some(notes.remove(first));
     }
     report.notes = notes;
+    report.partly_new = mirror.is_partly_new();
     Ok(report)
 }
 
-fn failed(trouble: &Trouble, notes: Vec<String>) -> Report {
+fn failed(trouble: &Trouble, notes: Vec<String>, partly_new: bool) -> Report {
     Report {
         notes,
+        partly_new,
         error: Some(trouble.to_string()),
         ..Report::of(Outcome::Failed)
     }
@@ -107,10 +113,18 @@ struct Mirror {
     progress: Progress,
     /// What is remembered; `None` if the tree never followed another.
     memory: Option<Memory>,
-    /// Whether the tree is exactly what its list says, as the last run left it.
-    is_known: bool,
-    /// The time it is, in seconds since 1970.
+    /// Whether the tree was exactly what its list says, as the last run left it.
+    was_known: bool,
+    /// The digest of the state that was published here before this run.
+    was_published: Option<Digest>,
+    /// What this run has found to be damaged here.
+    damaged: Mutex<BTreeSet<TreePath>>,
+    /// The time at which the run began, in seconds since 1970.
     now: i64,
+}
+
+fn time(options: &Options) -> i64 {
+    options.now.unwrap_or_else(Timestamp::now).as_second()
 }
 
 /// How an upstream was followed.
@@ -142,19 +156,53 @@ impl Mirror {
             Memory::read(&options.tree).map_err(|source| Trouble::new(Kind::Here, source))?;
         let last = memory.as_ref().and_then(|memory| memory.last.as_ref());
         let published = here::published(writer.tree());
-        let is_known = !options.check
+        let was_known = !options.check
             && !writer.is_dirty()
             && last.is_some_and(|last| Some(last.published) == published);
-        let now = options.now.unwrap_or_else(Timestamp::now).as_second();
+        let now = time(&options);
         Ok(Self {
             options,
             writer,
             staging,
             progress: Progress::for_stderr(),
             memory,
-            is_known,
+            was_known,
+            was_published: published,
+            damaged: Mutex::default(),
             now,
         })
+    }
+
+    /// Whether the tree is exactly what its list says: as the last run left it, no attempt of this run was
+    /// cut off in the middle, and none has found damage.
+    fn is_known(&self) -> bool {
+        self.was_known && !self.writer.is_dirty() && self.damaged().is_empty()
+    }
+
+    /// What this run has found to be damaged here.
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<TreePath>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a plan that takes account of this damage can be another one. Each costs a look at the tree.
+    fn is_new_damage(&self, path: &TreePath) -> bool {
+        let mut damaged = self.damaged();
+        damaged.len() < MAX_DAMAGED && damaged.insert(path.clone())
+    }
+
+    /// Whether what has had its grace may be removed before a run has come to its end.
+    fn may_make_room(&self) -> bool {
+        self.is_known() && !self.options.dry_run
+    }
+
+    /// Whether something of what was to be followed can be seen here, though the run failed.
+    fn is_partly_new(&self) -> bool {
+        self.writer.is_dirty() || here::published(self.writer.tree()) != self.was_published
+    }
+
+    /// The time it is, in seconds since 1970. A run may take hours.
+    fn time(&self) -> i64 {
+        time(&self.options)
     }
 
     fn last(&self) -> Option<&Last> {
@@ -191,17 +239,29 @@ async fn follow(mirror: &Arc<Mirror>, upstream: &Upstream) -> Result<Followed, T
                 mirror.is_stopped()?;
             }
             // What has had its grace would go at the end of this run.
-            Kind::Here if trouble.is_full && mirror.is_known && !has_made_room => {
+            // Not once names were given: an index may name by now what the old list does not have.
+            Kind::Here if trouble.is_full && mirror.may_make_room() && !has_made_room => {
                 has_made_room = true;
                 let here = Arc::clone(mirror);
                 if blocking(move || after::remove_due(&here)).await?.removed == 0 {
                     return Err(trouble);
                 }
             }
+            Kind::Here
+                if trouble
+                    .damaged
+                    .as_ref()
+                    .is_some_and(|path| mirror.is_new_damage(path)) =>
+            {
+                tracing::warn!(%trouble, "looking at the tree, and bringing it again");
+            }
             Kind::Here | Kind::Away | Kind::Lie | Kind::Stopped => return Err(trouble),
         }
     }
 }
+
+/// For how many damaged files one run plans anew.
+const MAX_DAMAGED: usize = 10;
 
 /// How long a tree that is just being changed is given.
 const AGAIN: [Duration; 3] = [

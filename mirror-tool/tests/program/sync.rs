@@ -414,15 +414,115 @@ async fn another_part_of_the_same_is_not_followed() {
     assert_outcome(&master.sync().await, Outcome::Followed);
     let part = format!("file://{}", master.mirror("part").display());
     let before = content(&master.mirror("m"));
-    let both = [part.as_str(), &master.url()];
-    assert_outcome(&run(master.options("m", &both)).await, Outcome::Unchanged);
-    // Not even if the tree has to be looked at.
-    let check = Options {
-        check: true,
-        ..master.options("m", &both)
+    // While the one that was followed is down.
+    let url = master.url();
+    let both = || master.options("m", &[&url, &part]);
+    let aside = master.mirror("aside");
+    fs::rename(master.tree(), &aside).unwrap();
+    for (check, outcome) in [(false, Outcome::Unchanged), (true, Outcome::Failed)] {
+        let report = run(Options { check, ..both() }).await;
+        assert_outcome(&report, outcome);
+        assert_eq!(content(&master.mirror("m")), before);
+    }
+    fs::rename(&aside, master.tree()).unwrap();
+    // One that stood in for it does not keep it out.
+    let mut stood_in = master.options("n", &[&part]);
+    assert_outcome(&run(stood_in.clone()).await, Outcome::Followed);
+    stood_in.from = both().from;
+    assert_outcome(&run(stood_in).await, Outcome::Followed);
+    assert_eq!(content(&master.mirror("n")), content(&master.tree()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_matches_nothing_has_to_be_meant() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    let before = content(&master.mirror("m"));
+    let options = |accept_shrink| Options {
+        filter: Filter {
+            only: vec!["nobody*".parse().unwrap()],
+            except: Vec::new(),
+        },
+        accept_shrink,
+        ..master.options("m", &[&master.url()])
     };
-    assert_outcome(&run(check).await, Outcome::Unchanged);
+    assert_outcome(&run(options(false)).await, Outcome::Refused);
     assert_eq!(content(&master.mirror("m")), before);
+    assert_outcome(&run(options(true)).await, Outcome::Followed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tree_is_not_taken_over_unasked() {
+    let (master, other) = (Master::new(), Master::new());
+    master.publish(&[("a", "1", &[b"a"])]);
+    other.publish(&[("b", "1", &[b"b"]), ("c", "1", &[b"c"])]);
+    let incoming = other.tree().join("upload/incoming");
+    fs::create_dir_all(&incoming).unwrap();
+    let before = content(&other.tree());
+    let options = |accept_shrink| Options {
+        tree: other.tree(),
+        accept_shrink,
+        ..master.options("m", &[&master.url()])
+    };
+    let report = run(options(false)).await;
+    assert_outcome(&report, Outcome::Refused);
+    let error = report.error.unwrap();
+    assert!(error.contains("holds another tree"), "{error}");
+    assert_eq!(content(&other.tree()), before);
+    assert_outcome(&run(options(true)).await, Outcome::Followed);
+    // What is no directory of a tree is left alone.
+    assert!(incoming.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_wrong_when_a_tree_was_taken_over_is_never_trusted() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"]), ("b", "1", &[b"b"])]);
+    let mirror = master.mirror("m");
+    for (path, content) in content(&master.tree()) {
+        let path = mirror.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    for path in [
+        blob(&mirror, digest(b"b")),
+        link(&mirror, "b", digest(b"b")),
+    ] {
+        fs::write(path, b"x").unwrap();
+    }
+    // It is gone over there, and comes back in its grace.
+    master.remove("b", |_| true);
+    let options = Options {
+        accept_shrink: true,
+        ..master.options("m", &[&master.url()])
+    };
+    assert_outcome(&run(options).await, Outcome::Followed);
+    assert_sound(&mirror);
+    master.publish(&[("b", "1", &[b"b"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    assert_eq!(content(&mirror), content(&master.tree()));
+    assert_sound(&mirror);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_here_is_not_called_a_lie_and_is_mended() {
+    let master = Master::new();
+    let manifests = master.publish(&[("a", "1", &[b"a"]), ("b", "1", &[b"b"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    let mirror = master.mirror("m");
+    let manifest = blob(&mirror, manifests[0]);
+    let length = fs::metadata(&manifest).unwrap().len();
+    fs::write(&manifest, vec![b'x'; usize::try_from(length).unwrap()]).unwrap();
+    master.publish(&[("a", "2", &[b"c"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    assert_eq!(content(&mirror), content(&master.tree()));
+    // A manifest that is lost.
+    fs::remove_file(&manifest).unwrap();
+    master.publish(&[("a", "3", &[b"d"])]);
+    assert_outcome(&master.sync().await, Outcome::Followed);
+    assert_eq!(content(&mirror), content(&master.tree()));
+    assert_sound(&mirror);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,6 +74,9 @@ impl TreeWriter {
                             | io::ErrorKind::NotFound
                             | io::ErrorKind::NotADirectory
                             | io::ErrorKind::ResourceBusy
+                            // It is empty, and not ours: it hurts nobody.
+                            | io::ErrorKind::PermissionDenied
+                            | io::ErrorKind::ReadOnlyFilesystem
                     ) => {}
                 Err(source) => {
                     return Err(Error::Remove {

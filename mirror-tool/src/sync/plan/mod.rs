@@ -38,6 +38,7 @@ pub use derive::{Derived, derive};
 pub use diff::make;
 pub use filter::Filter;
 pub use links::links;
+pub use part::is_directory;
 pub use refusal::Refusal;
 
 /// On what terms another tree is followed.
@@ -87,6 +88,21 @@ pub struct Held {
     /// The SHA-256 of what its path does not name by a digest; without it such a file counts as changed.
     pub sum: Option<Sum>,
 }
+
+impl Held {
+    /// Makes it a file that nothing equals: its content is not what its name says, or nobody knows.
+    pub fn disown(&mut self) {
+        self.size = DISOWNED;
+    }
+
+    /// Whether it is such a file.
+    pub fn is_disowned(&self) -> bool {
+        self.kind == Kind::File && self.size == DISOWNED
+    }
+}
+
+/// A length that nothing has.
+const DISOWNED: u64 = u64::MAX;
 
 /// What has to be done. All of it is carried, in the order of the list.
 #[derive(Debug, Default)]

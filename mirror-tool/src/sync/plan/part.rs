@@ -41,7 +41,7 @@ pub(super) fn time(entry: &Entry, now: i64) -> u32 {
 const DAY: i64 = 24 * 60 * 60;
 
 /// Whether a file of a tree can be below such a directory.
-fn is_directory(path: &str) -> bool {
+pub fn is_directory(path: &str) -> bool {
     let Some((top, below)) = path.split_once('/') else {
         return matches!(path, "blobs" | "pieces" | "repos");
     };

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use oci_mirror::digest::Digest;
-use oci_mirror::tree::TreePath;
 use oci_mirror::tree::pieces;
 use oci_mirror::tree::state::Totals;
+use oci_mirror::tree::{RepoDir, TreePath};
 
 use super::carried::Mark;
 use super::{PiecesFile, Plan, Refusal};
@@ -67,6 +67,24 @@ pub(super) fn enter(
         }
     }
     count
+}
+
+impl Plan {
+    /// How many repositories are carried.
+    pub fn carried_repositories(&self) -> usize {
+        self.carried.indexes().count()
+    }
+
+    /// Whether the index of a repository is among what is carried.
+    pub fn has_index(&self, repo: &RepoDir) -> bool {
+        self.carried.indexes().any(|carried| carried == repo)
+    }
+
+    /// Whether the tree here has a blob of the list, and nothing is known against it.
+    pub fn holds(&self, digest: &Digest) -> bool {
+        let row = self.carried.row(digest);
+        row.is_some_and(|row| row.is(Mark::Held))
+    }
 }
 
 /// How many there are of what is counted.

@@ -106,7 +106,8 @@ impl Mirror {
     }
 
     fn remove_if_due(&self, last: &Last) -> Result<Option<Went>, Trouble> {
-        let is_due = |since| gone::is_due(since, self.now, self.grace());
+        let now = self.time();
+        let is_due = |since| gone::is_due(since, now, self.grace());
         if last.oldest_gone.is_some_and(is_due) {
             remove_due(self).map(Some)
         } else {
@@ -139,7 +140,7 @@ pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
         }
         gone => gone.map_err(|error| here(error.into()))?,
     };
-    let mut steps = gone::take_due(&mut gone, mirror.now, mirror.grace());
+    let mut steps = gone::take_due(&mut gone, mirror.time(), mirror.grace());
     let listed = listed(mirror, &steps).map_err(here)?;
     for step in &mut steps {
         step.retain(|path| !listed.files.contains(path));

@@ -1,5 +1,7 @@
 //! Following one upstream as it is at one moment.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -43,7 +45,7 @@ pub(super) async fn attempt(
     let is_same_filter = mirror.last().is_none_or(|last| last.filter == filter);
     let verdict = judge(mirror.last(), &said, &mirror.options);
     match (verdict, mirror.last()) {
-        (Verdict::Same | Verdict::Sibling, Some(last)) if mirror.is_known && is_same_filter => {
+        (Verdict::Same | Verdict::Sibling, Some(last)) if mirror.is_known() && is_same_filter => {
             return Ok(Followed::Unchanged(last.clone()));
         }
         (Verdict::Same | Verdict::New, _) => {}
@@ -101,8 +103,10 @@ pub(super) struct Work {
 /// What has to be done.
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    /// The directories that a walk has found, relative to the tree.
+    /// The directories of a tree that a walk has found, relative to it.
     pub(super) walked: Vec<PathBuf>,
+    /// The files that a walk has found and that are not what their names say, or may not be.
+    pub(super) disowned: BTreeSet<TreePath>,
 }
 
 impl Mirror {
@@ -140,19 +144,52 @@ impl Mirror {
     fn plan(&self, work: &Work) -> Result<Planned, Trouble> {
         let terms = self.terms(work);
         let gone = self.gone()?;
-        let known = if self.is_known && gone.is_whole {
+        let known = if self.is_known() && gone.is_whole {
             Known::ByList
         } else {
             Known::Not
         };
-        let plan = self.plan_from(known, work, &gone, &terms);
-        match plan {
+        let planned = match self.plan_from(known, work, &gone, &terms) {
             Err(Refusal::Here(error)) if known == Known::ByList => {
                 tracing::warn!(error = %chain(&error), "the file list here is damaged; looking at the tree");
-                Ok(self.plan_from(Known::Not, work, &gone, &terms)?)
+                self.plan_from(Known::Not, work, &gone, &terms)?
             }
-            plan => Ok(plan?),
+            planned => planned?,
+        };
+        self.check_terms(work, &planned.plan, &gone)?;
+        Ok(planned)
+    }
+
+    /// What nobody can have meant has to be asked for: that a mirror loses all its repositories, be it by
+    /// its own filter, and that a tree which never followed another is given up for one.
+    fn check_terms(&self, work: &Work, plan: &Plan, gone: &InGrace) -> Result<(), Trouble> {
+        if self.options.accept_shrink {
+            return Ok(());
         }
+        let is_lost =
+            |path: &&TreePath| matches!(path, TreePath::Index(_)) && !gone.gone.contains_key(*path);
+        let lost = plan.gone.iter().filter(is_lost).count() as u64;
+        if lost > 0 && plan.carried_repositories() == 0 {
+            return Err(Refusal::Shrunk {
+                what: "repositories",
+                was: lost,
+                is: 0,
+            }
+            .into());
+        }
+        let is_another = self.memory.is_none()
+            && self.was_published.is_some()
+            && self.was_published != Some(Algorithm::Sha256.digest(&work.state_bytes));
+        if is_another && !plan.gone.is_empty() {
+            let error = anyhow::anyhow!(
+                "{} holds another tree, which never followed one: {} of its files would be removed; \
+                 --accept-shrink takes it over",
+                self.options.tree.display(),
+                plan.gone.len()
+            );
+            return Err(Trouble::new(Kind::Lie, error));
+        }
+        Ok(())
     }
 
     fn plan_from(
@@ -163,21 +200,36 @@ impl Mirror {
         terms: &Terms<'_>,
     ) -> Result<Planned, Refusal> {
         let baseline = self.baseline(known)?;
-        let walked = match &baseline {
-            Baseline::Nothing | Baseline::List(_) => Vec::new(),
-            Baseline::Found(held) => held
-                .iter()
-                .filter(|held| held.kind == EntryKind::Directory)
-                .map(|held| held.path.as_str().into())
-                .collect(),
-        };
+        let mut walked = Vec::new();
+        let mut disowned = BTreeSet::new();
+        match &baseline {
+            Baseline::Nothing | Baseline::List(_) => {}
+            Baseline::Found(found) => {
+                for held in found {
+                    let path = held.path.as_str();
+                    if held.kind == EntryKind::Directory && plan::is_directory(path) {
+                        walked.push(path.into());
+                    } else if held.is_disowned() {
+                        disowned.extend(path.parse::<TreePath>());
+                    }
+                }
+            }
+        }
+        let mut in_grace = Cow::Borrowed(&gone.sizes);
+        if !disowned.is_empty() {
+            in_grace.to_mut().retain(|path, _| !disowned.contains(path));
+        }
         let here = Here {
             tree: baseline,
-            gone: &gone.sizes,
+            gone: &in_grace,
         };
         let list = File::open(&work.list).map_err(Refusal::Derive)?;
         let plan = plan::make(BufReader::new(list), &work.state, here, terms)?;
-        Ok(Planned { plan, walked })
+        Ok(Planned {
+            plan,
+            walked,
+            disowned,
+        })
     }
 
     pub(super) fn terms(&self, work: &Work) -> Terms<'_> {

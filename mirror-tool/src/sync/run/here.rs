@@ -166,6 +166,14 @@ impl Mirror {
         if self.memory.is_none() {
             disown_what_is_wrong(&mut held, tree);
         }
+        let damaged = self.damaged();
+        for held in held.iter_mut().filter(|held| held.kind == Kind::File) {
+            let path = held.path.as_str().parse::<TreePath>();
+            if !damaged.is_empty() && path.is_ok_and(|path| damaged.contains(&path)) {
+                held.disown();
+            }
+        }
+        drop(damaged);
         Ok(held)
     }
 }
@@ -194,7 +202,7 @@ fn disown_what_is_wrong(held: &mut [Held], tree: &Tree) {
         };
         if !is_right && held.kind == Kind::File {
             tracing::info!(path = %held.path, "not taken over: its content is not known to be right");
-            held.size = u64::MAX;
+            held.disown();
         }
     }
 }

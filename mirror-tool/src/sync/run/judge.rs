@@ -20,8 +20,8 @@ pub(super) struct Said {
 pub(super) enum Verdict {
     /// It is what was followed last.
     Same,
-    /// It is as new as what was followed last, but something else of somebody else: another tier, that
-    /// carries another part of the same.
+    /// It is as new as what was followed last, but something else of somebody who is asked after that one:
+    /// another tier, that carries another part of the same.
     Sibling,
     /// It is older than what was followed last.
     Behind {
@@ -46,8 +46,15 @@ pub(super) fn judge(last: Option<&Last>, said: &Said, options: &Options) -> Verd
     if said.serial < last.serial && !options.accept_older {
         return Verdict::Behind { last: last.serial };
     }
-    let is_asked = |name: &str| options.from.iter().any(|it| it.to_string() == name);
-    if said.serial == last.serial && said.from != last.from && is_asked(&last.from) {
+    // The one that is named first is wanted most: a tier that stood in for it does not keep it out.
+    let place = |name: &str| options.from.iter().position(|it| it.to_string() == name);
+    let is_after = match (place(&last.from), place(&said.from)) {
+        (Some(last), Some(said)) => last < said,
+        // Whom nobody asks any more has no say.
+        (None, _) => false,
+        (Some(_), None) => true,
+    };
+    if said.serial == last.serial && is_after {
         return Verdict::Sibling;
     }
     Verdict::New
@@ -129,6 +136,14 @@ mod tests {
             digest: digest("six"),
         };
         assert_eq!(judge(Some(&last(one)), &said, &options(true)), Verdict::New);
+        // The first of them takes over again from one that stood in for it.
+        let said = Said {
+            from: one.to_owned(),
+            serial: 7,
+            digest: digest("all of it"),
+        };
+        let stood_in = last("https://other.example/tree");
+        assert_eq!(judge(Some(&stood_in), &said, &options(false)), Verdict::New);
         // Whom nobody asks any more has no say.
         let said = Said {
             from: one.to_owned(),

@@ -22,6 +22,7 @@ use super::trouble::{Kind, Trouble};
 use super::{Done, Followed, Mirror};
 use crate::sync::gone::{self, Gone};
 use crate::sync::memory::{Last, Memory};
+use crate::sync::plan::refusal::Incomplete;
 use crate::sync::plan::{self, Plan, Refusal};
 use crate::sync::upstream::Fetched;
 
@@ -54,8 +55,9 @@ pub(super) fn publish(
         Memory::new(Some(last.clone())).write(&mirror.writer)?;
         return Ok(Followed::Unchanged(last));
     }
-    if mirror.memory.is_none() {
-        // From here on there is nothing in the tree that this program has not read.
+    // As long as there is nothing in the tree that this program has not read.
+    let is_adopted = mirror.memory.is_none();
+    if is_adopted && planned.disowned.is_empty() {
         Memory::new(None).write(&mirror.writer)?;
     }
     let blobs = next.blobs_to_name(plan)?;
@@ -77,12 +79,20 @@ pub(super) fn publish(
         times: &times,
     })?;
 
+    let wrong = wrong_ones(planned);
     if !planned.walked.is_empty() {
-        remove_litter(mirror, &planned.walked, &documents.list)?;
+        remove_litter(mirror, &wrong, &planned.walked, &documents.list)?;
+    }
+    if is_adopted && !planned.disowned.is_empty() {
+        Memory::new(None).write(&mirror.writer)?;
     }
     // Before the state that does not count it any more.
     let mut gone = mirror.gone()?.gone;
-    gone::update(&mut gone, &plan.gone, &needed(plan), mirror.now);
+    let removed: HashSet<&TreePath> = wrong.iter().flatten().collect();
+    let missed = plan.gone.iter().filter(|path| !removed.contains(path));
+    let missed: Vec<TreePath> = missed.cloned().collect();
+    gone::update(&mut gone, &missed, &needed(plan), mirror.time());
+    gone.retain(|path, _| !removed.contains(path));
     gone::write(&mirror.writer, &gone)?;
     mirror.writer.conclude(&Conclusion {
         sizes: documents.sizes.as_deref(),
@@ -178,16 +188,49 @@ impl Next<'_> {
             let linked = links.remove(repo).unwrap_or_default();
             let index = match self.index(repo) {
                 // It has none over there either, so nobody asks.
-                Err(error) if error.is_not_found() => continue,
-                index => index.map_err(|source| Refusal::Index {
-                    repo: repo.clone(),
-                    source,
-                })?,
+                Err(error) if error.is_not_found() && !plan.has_index(repo) => continue,
+                index => index
+                    .map_err(|source| Refusal::Index {
+                        repo: repo.clone(),
+                        source,
+                    })
+                    .map_err(|refusal| self.blame(refusal))?,
             };
             let mut manifest = |digest: &Digest| self.manifest(digest).map_err(io::Error::other);
-            plan::closure(repo, &index, &linked, &mut manifest)?;
+            let complete = plan::closure(repo, &index, &linked, &mut manifest);
+            complete.map_err(|refusal| self.blame(refusal))?;
         }
         Ok(())
+    }
+
+    /// Tells what is false over there from what is damaged here.
+    fn blame(&self, refusal: Refusal) -> Trouble {
+        let path = match &refusal {
+            Refusal::Index { repo, .. } | Refusal::IndexChanged(repo) => {
+                Some(TreePath::Index(repo.clone()))
+            }
+            Refusal::Closure {
+                source: Incomplete::Unreadable { digest, .. } | Incomplete::Manifest { digest, .. },
+                ..
+            } => {
+                let is_right = |bytes: Bytes| digest.algorithm().digest(&bytes) == *digest;
+                let is_damaged = !self.manifest(digest).is_ok_and(is_right);
+                is_damaged.then_some(TreePath::Blob(*digest))
+            }
+            Refusal::Closure { .. }
+            | Refusal::List(_)
+            | Refusal::Here(_)
+            | Refusal::Entry { .. }
+            | Refusal::TooMany(_)
+            | Refusal::Totals { .. }
+            | Refusal::Shrunk { .. }
+            | Refusal::Dangling { .. }
+            | Refusal::Derive(_) => None,
+        };
+        match path.filter(|path| !self.fetched.contains(path)) {
+            Some(path) => Trouble::damaged(path, refusal),
+            None => refusal.into(),
+        }
     }
 
     fn tree_of(&self, path: &TreePath) -> &Tree {
@@ -218,7 +261,8 @@ impl Next<'_> {
         let terms = self.mirror.terms(work);
         let mut index = |repo: &RepoDir| self.index(repo);
         let from = open(&work.list)?;
-        let derived = plan::derive(from, &work.state, plan, &terms, &mut index, &mut to)?;
+        let derived = plan::derive(from, &work.state, plan, &terms, &mut index, &mut to)
+            .map_err(|refusal| self.blame(refusal))?;
         to.flush().map_err(here)?;
         fs::write(&sizes, &derived.sizes).map_err(here)?;
         Ok(Documents {
@@ -231,14 +275,13 @@ impl Next<'_> {
 
     /// The blobs that get a name. One whose pieces alone were lacking has it, and its links.
     fn blobs_to_name(&self, plan: &Plan) -> Result<Vec<Digest>, Trouble> {
-        let linked: HashSet<&Digest> = plan.links.iter().map(|(_, digest)| digest).collect();
         let mut blobs = Vec::new();
         for wanted in &plan.blobs {
             let TreePath::Blob(digest) = &wanted.path else {
                 continue;
             };
             let size = self.mirror.writer.tree().blob_size(digest).map_err(here)?;
-            if linked.contains(digest) || size != Some(wanted.size) {
+            if !plan.holds(digest) || size != Some(wanted.size) {
                 blobs.push(*digest);
             }
         }
@@ -246,9 +289,37 @@ impl Next<'_> {
     }
 }
 
-/// Removes the directories that are empty and not in the list: those of a run that was cut off before it
-/// had put anything there, for a tree that is another one now.
-fn remove_litter(mirror: &Mirror, walked: &[PathBuf], list: &Path) -> Result<(), Trouble> {
+/// What is gone and was not what its name says, in the steps in which it is removed. In its grace it would
+/// be taken for right once it comes back. An index that is gone too goes before what it names.
+fn wrong_ones(planned: &Planned) -> [Vec<TreePath>; 3] {
+    let mut steps = [Vec::new(), Vec::new(), Vec::new()];
+    let [indexes, links, blobs] = &mut steps;
+    let gone: BTreeSet<&TreePath> = planned.plan.gone.iter().collect();
+    for path in &planned.disowned {
+        if !gone.contains(path) {
+            continue;
+        }
+        if let TreePath::Link(repo, _) = path {
+            let index = TreePath::Index(repo.clone());
+            if gone.contains(&index) && indexes.last() != Some(&index) {
+                indexes.push(index);
+            }
+            links.push(path.clone());
+        } else {
+            blobs.push(path.clone());
+        }
+    }
+    steps
+}
+
+/// Removes files that must not stay, and the directories that are empty and not in the list: those of a run
+/// that was cut off before it had put anything there, for a tree that is another one now.
+fn remove_litter(
+    mirror: &Mirror,
+    wrong: &[Vec<TreePath>],
+    walked: &[PathBuf],
+    list: &Path,
+) -> Result<(), Trouble> {
     let mut listed = HashSet::new();
     for record in Reader::new(open(list)?) {
         match record.map_err(here)? {
@@ -264,7 +335,7 @@ fn remove_litter(mirror: &Mirror, walked: &[PathBuf], list: &Path) -> Result<(),
         .filter(|path| !listed.contains(*path))
         .cloned()
         .collect();
-    mirror.writer.remove_unlisted(&[], &litter, &listed)?;
+    mirror.writer.remove_unlisted(wrong, &litter, &listed)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use oci_mirror::tree::writer;
+use oci_mirror::tree::{TreePath, writer};
 
 use super::judge::Said;
 use crate::sync::plan::Refusal;
@@ -14,6 +14,8 @@ pub(super) struct Trouble {
     pub(super) kind: Kind,
     /// Whether the disk here is full.
     pub(super) is_full: bool,
+    /// What is damaged here, and can be brought again.
+    pub(super) damaged: Option<TreePath>,
     error: anyhow::Error,
 }
 
@@ -37,6 +39,7 @@ impl Trouble {
         Self {
             kind,
             is_full: false,
+            damaged: None,
             error: error.into(),
         }
     }
@@ -57,6 +60,18 @@ impl Trouble {
             "{from} has serial {serial} as this tree, but not all of it, and is not the one that was followed"
         );
         Self::new(Kind::Away, error)
+    }
+
+    /// A file of the tree here is not what it was.
+    pub(super) fn damaged(path: TreePath, error: impl Into<anyhow::Error>) -> Self {
+        let error = error.into();
+        let error = error.context(format!(
+            "{path} is damaged here (--check looks at the tree)"
+        ));
+        Self {
+            damaged: Some(path),
+            ..Self::new(Kind::Here, error)
+        }
     }
 
     /// Says which upstream it is about.
@@ -82,6 +97,7 @@ impl From<writer::Error> for Trouble {
         Self {
             kind: Kind::Here,
             is_full: error.is_out_of_space(),
+            damaged: None,
             error: error.into(),
         }
     }
@@ -101,6 +117,7 @@ impl From<upstream::Error> for Trouble {
         Self {
             kind,
             is_full: error.is_out_of_space(),
+            damaged: None,
             error: error.into(),
         }
     }
