@@ -47,21 +47,21 @@ impl Sizes {
     /// Counts one file; `None` is one that no tree has by itself.
     pub fn add(&mut self, path: Option<&TreePath>, size: u64) {
         match path {
-            Some(TreePath::Blob(_)) => self.blobs += size,
-            Some(TreePath::Pieces(_)) => self.pieces += size,
+            Some(TreePath::Blob(_)) => add(&mut self.blobs, size),
+            Some(TreePath::Pieces(_)) => add(&mut self.pieces, size),
             Some(TreePath::Layout(repo) | TreePath::Index(repo)) => {
-                self.others += size;
+                add(&mut self.others, size);
                 let repo = self.repository(repo);
-                self.costs[repo].bytes += size;
-                self.costs[repo].own += size;
+                add(&mut self.costs[repo].bytes, size);
+                add(&mut self.costs[repo].own, size);
             }
             Some(TreePath::Link(repo, digest)) => {
                 let repo = self.repository(repo);
-                self.costs[repo].bytes += size;
+                add(&mut self.costs[repo].bytes, size);
                 self.link(digest, repo, size);
             }
             Some(TreePath::State | TreePath::List(_) | TreePath::DirectorySizes) => {}
-            None => self.others += size,
+            None => add(&mut self.others, size),
         }
     }
 
@@ -72,7 +72,8 @@ impl Sizes {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{bytes}\t{own}\t{path}");
         };
-        let all = self.blobs + self.pieces + self.others;
+        let all = self.blobs.saturating_add(self.pieces);
+        let all = all.saturating_add(self.others);
         line(all, all, ".");
         line(self.blobs, self.blobs.saturating_sub(self.linked), "blobs");
         line(self.pieces, self.pieces, "pieces");
@@ -89,8 +90,8 @@ impl Sizes {
         let key = u128::from_be_bytes(half.unwrap_or_default());
         match self.owners.insert(key, Some(repo)) {
             None => {
-                self.linked += size;
-                self.costs[repo].own += size;
+                add(&mut self.linked, size);
+                add(&mut self.costs[repo].own, size);
             }
             Some(first) => {
                 if let Some(first) = first {
@@ -111,6 +112,11 @@ impl Sizes {
         self.repositories.insert(repo.clone(), index);
         index
     }
+}
+
+/// A list of a stranger may name any size.
+fn add(sum: &mut u64, size: u64) {
+    *sum = sum.saturating_add(size);
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub fn make(
         was: Counts::default(),
         listed: Counts::default(),
         bytes: 0,
+        all: 0,
         last: None,
         entries: 0,
         sums: None,
@@ -62,6 +63,8 @@ struct Diff<'a, R: BufRead> {
     listed: Counts,
     /// Bytes of its blobs.
     bytes: u64,
+    /// Bytes of all its files, each name counted.
+    all: u64,
     /// The last entry, then the last sum.
     last: Option<ListPath>,
     entries: u64,
@@ -100,7 +103,12 @@ impl<R: BufRead> Diff<'_, R> {
             }
         }
         match part(&entry) {
-            Part::File(path) => self.file(&path, held.as_ref(), &entry)?,
+            Part::File(path) => {
+                // What is wanted is a part of this, so that no sum of it overflows.
+                let all = self.all.checked_add(entry.size);
+                self.all = all.ok_or(wrong(Why::TooLarge))?;
+                self.file(&path, held.as_ref(), &entry)?;
+            }
             Part::Directory => {
                 if held.is_none_or(|held| held.kind != Kind::Directory) {
                     self.plan.directories.push(entry.path.clone());
@@ -310,7 +318,9 @@ impl<R: BufRead> Diff<'_, R> {
             check_shrink("repositories", self.was.repositories, repositories)?;
         }
         plan.gone.sort_unstable();
-        plan.bytes = plan.wanted().iter().map(|wanted| wanted.size).sum();
+        let wanted = plan.wanted();
+        let sizes = wanted.iter().map(|wanted| wanted.size);
+        plan.bytes = sizes.fold(0, u64::saturating_add);
         Ok(plan)
     }
 

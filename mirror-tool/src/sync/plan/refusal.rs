@@ -95,6 +95,9 @@ pub enum Why {
         /// The length it must have.
         expected: u64,
     },
+    /// The list adds up to more bytes than can be counted.
+    #[error("with which the files of the list add up to 2^64 bytes and more")]
+    TooLarge,
     /// Nothing would prove it.
     #[error("without its SHA-256")]
     NoSum,

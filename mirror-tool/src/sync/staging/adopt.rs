@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +10,16 @@ use std::thread;
 
 use oci_mirror::tree::{TreePath, writer};
 
-use super::{PART, PARTIAL_DIRECTORY, Staging, Wrong, failed};
+use super::check::make_passable;
+use super::{PART, PARTIAL_DIRECTORY, Staging, Wrong, discard, failed};
 use crate::sync::{Proof, Wanted};
 
 impl Staging {
     /// Looks through what earlier runs have left: what is wanted and right stays, and is returned; the
     /// beginnings of what is wanted stay too; all else goes.
     pub fn adopt(&self, wanted: &[Wanted]) -> Result<HashSet<TreePath>, writer::Error> {
+        // A stranger may have had a directory replaced.
+        self.made().clear();
         let is_empty = fs::read_dir(self.root())
             .map_err(|source| failed(self.root(), source))?
             .next()
@@ -95,6 +97,8 @@ impl Left<'_> {
     /// Goes through a directory; `below` is its path in the tree, with a slash at its end.
     fn look_in(&mut self, directory: &Path, below: &str) -> Result<(), writer::Error> {
         let unreadable = |source| failed(directory, source);
+        let metadata = fs::symlink_metadata(directory).map_err(unreadable)?;
+        make_passable(directory, &metadata).map_err(unreadable)?;
         for entry in fs::read_dir(directory).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
@@ -102,6 +106,9 @@ impl Left<'_> {
             match name.to_str() {
                 // What rsync has begun belongs to the directory above.
                 Some(PARTIAL_DIRECTORY) if kind.is_dir() => self.look_in(&path, below)?,
+                Some(name) if kind.is_dir() && self.is_of_file(&format!("{below}{name}")) => {
+                    remove(&path)?;
+                }
                 Some(name) if kind.is_dir() => self.look_in(&path, &format!("{below}{name}/"))?,
                 Some(name) if kind.is_file() => {
                     let is_partial = directory.ends_with(PARTIAL_DIRECTORY);
@@ -113,6 +120,12 @@ impl Left<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a name is that of a file that is wanted, or of its beginning.
+    fn is_of_file(&self, name: &str) -> bool {
+        let path = name.strip_suffix(PART).unwrap_or(name).parse::<TreePath>();
+        path.is_ok_and(|path| self.wanted.contains_key(&path))
     }
 
     /// Whether a file may stay.
@@ -145,11 +158,55 @@ impl Left<'_> {
 }
 
 fn remove(path: &Path) -> Result<(), writer::Error> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(writer::Error::Remove {
-            path: path.to_owned(),
-            source,
-        }),
-        _ => Ok(()),
+    discard(path).map_err(|source| writer::Error::Remove {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use oci_mirror::digest::Algorithm;
+    use oci_mirror::tree::TreeWriter;
+
+    use super::*;
+
+    #[test]
+    fn odd_things_where_files_belong_stand_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let wanted = Wanted {
+            path: TreePath::Blob(Algorithm::Sha256.digest(b"bytes")),
+            size: 5,
+            proof: Proof::Name,
+            time: 7,
+        };
+        let place = staging.path(&wanted.path);
+        let make = |path: &Path| {
+            let below = path.join("a/b");
+            fs::create_dir_all(&below).unwrap();
+            fs::write(below.join("file"), "").unwrap();
+            fs::set_permissions(&below, fs::Permissions::from_mode(0)).unwrap();
+        };
+        make(&place);
+        make(&staging.part(&wanted.path));
+        let right = staging.adopt(std::slice::from_ref(&wanted)).unwrap();
+        assert!(right.is_empty());
+        assert!(!place.exists() && !staging.part(&wanted.path).exists());
+
+        make(&place);
+        assert!(matches!(staging.verify(&wanted), Err(Wrong::NotAFile)));
+        staging.place(&wanted, b"bytes").unwrap();
+        assert!(staging.verify(&wanted).is_ok());
+
+        // A file in the place of a directory that this run has made.
+        let parent = place.parent().unwrap();
+        fs::remove_dir_all(parent).unwrap();
+        fs::write(parent, "").unwrap();
+        staging.adopt(std::slice::from_ref(&wanted)).unwrap();
+        staging.place(&wanted, b"bytes").unwrap();
     }
 }

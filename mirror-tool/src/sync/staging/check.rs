@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use oci_mirror::digest::Digest;
@@ -22,6 +23,28 @@ const BUFFER: u64 = 128 << 10;
 pub struct Verified {
     /// The hashes of its pieces, if it is a blob that has any.
     pub pieces: Option<Pieces>,
+}
+
+/// Which file was read, and in which state: whoever puts another one in its place, or writes to it, changes this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sync) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&fs::Metadata> for Identity {
+    fn from(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 /// Why a fetched file is not what was wanted.
@@ -140,20 +163,35 @@ impl Comparison {
 impl Staging {
     /// Whether a file is there and right; one that is not is removed.
     pub fn verify(&self, wanted: &Wanted) -> Result<Verified, Wrong> {
-        let result = self.read(wanted).and_then(|verified| {
+        self.verify_one(wanted).map(|(verified, _)| verified)
+    }
+
+    /// The same, and which file it was that is right.
+    pub(in crate::sync) fn verify_one(
+        &self,
+        wanted: &Wanted,
+    ) -> Result<(Verified, Identity), Wrong> {
+        let result = self.read(wanted).and_then(|(verified, identity)| {
             self.keep_pieces(wanted, &verified).map_err(Wrong::Disk)?;
-            Ok(verified)
+            Ok((verified, identity))
         });
         match &result {
             Ok(_) => self.note(&wanted.path),
-            Err(Wrong::Missing | Wrong::Disk(_)) => {}
-            Err(_) => {
+            Err(Wrong::Disk(_)) => {}
+            Err(wrong) => {
                 self.right().remove(&wanted.path);
-                // Whatever it is: what stays is found wrong again.
-                let _ = fs::remove_file(self.path(&wanted.path));
+                if !matches!(wrong, Wrong::Missing) {
+                    // Whatever it is: what stays is found wrong again.
+                    let _ = discard(&self.path(&wanted.path));
+                }
             }
         }
         result
+    }
+
+    /// Whether there is still the file under a path that was found right.
+    pub(in crate::sync) fn is_still(&self, path: &TreePath, identity: Identity) -> bool {
+        fs::symlink_metadata(self.path(path)).is_ok_and(|found| Identity::from(&found) == identity)
     }
 
     /// Writes down the hashes of the pieces of a blob, if it has any.
@@ -172,7 +210,7 @@ impl Staging {
             .map_err(|source| failed(&path, source))
     }
 
-    fn read(&self, wanted: &Wanted) -> Result<Verified, Wrong> {
+    fn read(&self, wanted: &Wanted) -> Result<(Verified, Identity), Wrong> {
         let disk = |source| Wrong::Disk(failed(&self.path(&wanted.path), source));
         let mut comparison = Comparison::new(wanted)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -184,9 +222,13 @@ impl Staging {
         let mut file = match opened {
             Ok(handle) => File::from(handle),
             Err(rustix::io::Errno::NOENT) => return Err(Wrong::Missing),
-            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
-                return Err(Wrong::NotAFile);
-            }
+            // All files of ours can be read, and no socket can.
+            Err(
+                rustix::io::Errno::LOOP
+                | rustix::io::Errno::NOTDIR
+                | rustix::io::Errno::ACCESS
+                | rustix::io::Errno::NXIO,
+            ) => return Err(Wrong::NotAFile),
             Err(errno) => return Err(disk(errno.into())),
         };
         let metadata = file.metadata().map_err(disk)?;
@@ -211,8 +253,36 @@ impl Staging {
         }
         let verified = comparison.finish()?;
         make_readable(&file, None).map_err(disk)?;
-        Ok(verified)
+        let identity = Identity::from(&file.metadata().map_err(disk)?);
+        Ok((verified, identity))
     }
+}
+
+/// Removes whatever there is, a directory with all that is in it, whatever its permissions.
+pub(in crate::sync) fn discard(path: &Path) -> io::Result<()> {
+    let is_gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) => is_gone(Err(error)),
+        Ok(metadata) if metadata.is_dir() => {
+            make_passable(path, &metadata)?;
+            for entry in fs::read_dir(path)? {
+                discard(&entry?.path())?;
+            }
+            is_gone(fs::remove_dir(path))
+        }
+        Ok(_) => is_gone(fs::remove_file(path)),
+    }
+}
+
+/// Sees to it that we may look into a directory of ours and remove what is there.
+pub(super) fn make_passable(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.mode() & 0o700 == 0o700 {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 /// Gives a file the permissions and the time it is going to have under its name.

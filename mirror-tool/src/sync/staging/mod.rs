@@ -20,7 +20,7 @@ use oci_mirror::digest::Digest;
 use oci_mirror::tree::{TreePath, TreeWriter, writer};
 use rustix::fs::{Mode, OFlags};
 
-pub(super) use check::{Comparison, make_readable};
+pub(super) use check::{Comparison, Identity, discard, make_readable};
 pub use check::{Verified, Wrong};
 
 use super::Wanted;
@@ -117,12 +117,7 @@ impl Staging {
         for entry in entries {
             let entry = entry.map_err(|source| failed(self.root(), source))?;
             let path = entry.path();
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let result = if is_directory {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
+            let result = discard(&path);
             removed(path, result)?;
         }
         Ok(())

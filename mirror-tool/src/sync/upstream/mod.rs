@@ -129,18 +129,18 @@ impl Upstream {
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<Fetched, Error> {
-        let bytes = wanted.iter().map(|wanted| wanted.size).sum();
+        let bytes = total(&wanted);
         progress.expect(wanted.len() as u64, bytes);
         let place = staging.clone();
         let wanted = blocking(move || {
             let right = place.adopt(&wanted)?;
             let mut wanted = wanted;
             wanted.retain(|wanted| !right.contains(&wanted.path));
-            place.make_sure_of_room(wanted.iter().map(|wanted| wanted.size).sum())?;
+            place.make_sure_of_room(total(&wanted))?;
             Ok::<_, Error>(wanted)
         })
         .await?;
-        let lacking: u64 = wanted.iter().map(|wanted| wanted.size).sum();
+        let lacking = total(&wanted);
         progress.came(0, bytes.saturating_sub(lacking));
         if wanted.is_empty() {
             return Ok(Fetched::default());
@@ -156,6 +156,12 @@ impl Upstream {
 /// Ends what an earlier run that was killed has left running: it would write where this one verifies.
 pub async fn end_what_is_left(staging: &Staging) -> Result<(), Error> {
     Ok(rsync::end_what_is_left(staging).await?)
+}
+
+/// The bytes of all of it; no disk has room for what does not fit in the number.
+fn total(wanted: &[Wanted]) -> u64 {
+    let sizes = wanted.iter().map(|wanted| wanted.size);
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Runs blocking work on a thread for it. The one doorway of all ways.

@@ -104,6 +104,32 @@ async fn a_server_that_cannot_go_on_starts_anew() {
     }
 }
 
+/// Each new start brings as much as would pass for an advance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_goes_on_is_given_up() {
+    for refusal in [
+        Answer::Cut(2 * MIB),
+        Answer::Head("HTTP/1.1 416 Range Not Satisfiable".to_owned()),
+    ] {
+        let place = Place::new();
+        let all = [noise(1, 3 * MIB)];
+        let is_whole = matches!(refusal, Answer::Cut(_));
+        let rule = move |request: &server::Request, _| match request.start {
+            // A part that is cut before its first byte is no advance either.
+            Some(_) if is_whole => Answer::Cut(0),
+            Some(_) => refusal.clone(),
+            None => Answer::Cut(2 * MIB),
+        };
+        let server = Server::start(served(&all), rule).await;
+        let mut options = options(&server.url());
+        options.retries = 1;
+        let fetch = place.fetch_by(&options, blobs(&all));
+        let fetched = tokio::time::timeout(Duration::from_secs(20), fetch).await;
+        assert!(matches!(fetched, Ok(Err(Error::Unreachable { .. }))));
+        assert!(server.requests().len() < 10);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_asked_for_twice_and_what_is_gone_is_told() {
     let place = Place::new();

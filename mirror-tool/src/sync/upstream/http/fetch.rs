@@ -142,11 +142,13 @@ impl Worker {
         }
         self.progress.came(0, part.length);
         let mut patience = Patience::new(self.http.0.retries);
+        // The most there ever was: what comes once more after a new start is no advance.
+        let mut most = part.length;
         while part.length < wanted.size {
             let before = part.length;
             let failure = match self.fill(wanted, ask, &mut part).await {
                 Ok(()) => break,
-                Err(Failure::Range) if before > 0 => {
+                Err(Failure::Range) if before > 0 && self.may_restart(&part) => {
                     // It cannot go on, so it starts again.
                     part.restart().await?;
                     continue;
@@ -155,9 +157,10 @@ impl Worker {
             };
             // What came before the break counts: the next try goes on behind it.
             part.flush().await?;
-            if part.length > before + ADVANCE {
+            if part.length > most.saturating_add(ADVANCE) {
                 patience.renew();
             }
+            most = most.max(part.length);
             self.again(failure, wanted, &mut patience).await?;
         }
         part.finish().await?;
@@ -174,6 +177,9 @@ impl Worker {
         let http = self.http.clone();
         let mut body = http.get(&wanted.path, ask).await?;
         if part.length > 0 && !body.is_rest() {
+            if !self.may_restart(part) {
+                return Err(Failure::Range);
+            }
             part.restart().await?;
         }
         let rest = wanted.size - part.length;
@@ -190,6 +196,11 @@ impl Worker {
             self.progress.came(0, length);
         }
         Ok(())
+    }
+
+    /// Whether one more new start is worth it, for a server that never goes on where it broke off.
+    fn may_restart(&self, part: &Part) -> bool {
+        part.restarts <= u32::from(self.http.0.retries)
     }
 
     /// Waits before the next try, if there is one.

@@ -5,15 +5,24 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::sync::Wanted;
 use crate::sync::staging::{Comparison, Staging, Wrong, failed, make_readable};
 use crate::sync::upstream::join;
+
+/// How often, and after which pause, a beginning is asked for that somebody still has.
+const TRIES: u32 = 1000;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How much is gathered before it is written.
 const GATHERED: usize = 512 << 10;
@@ -28,6 +37,8 @@ pub(super) struct Part {
     waiting: usize,
     /// How much of the file there is.
     pub(super) length: u64,
+    /// How often it was begun anew.
+    pub(super) restarts: u32,
 }
 
 #[derive(Debug)]
@@ -54,6 +65,7 @@ impl Part {
             gathered: Vec::new(),
             waiting: 0,
             length: 0,
+            restarts: 0,
         };
         match told.await {
             Ok(length) => part.length = length,
@@ -77,6 +89,7 @@ impl Part {
     pub(super) async fn restart(&mut self) -> Result<(), Wrong> {
         self.gathered.clear();
         (self.waiting, self.length) = (0, 0);
+        self.restarts += 1;
         self.send(Step::Restart).await
     }
 
@@ -111,6 +124,36 @@ impl Part {
     }
 }
 
+/// Opens a beginning for the only one that writes to it. The thread of a transfer that was abandoned may still be
+/// at work, but not for long; it may also give the file its name, and then there is another one to open.
+fn alone(path: &Path) -> io::Result<File> {
+    for _ in 0..TRIES {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let opened = file.metadata()?;
+                let is_it = |found: fs::Metadata| {
+                    (found.dev(), found.ino()) == (opened.dev(), opened.ino())
+                };
+                if fs::symlink_metadata(path).is_ok_and(is_it) {
+                    return Ok(file);
+                }
+            }
+            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "an abandoned transfer does not end",
+    ))
+}
+
 /// The file, in the thread that writes it.
 struct Growing<'a> {
     wanted: &'a Wanted,
@@ -142,13 +185,7 @@ impl<'a> Growing<'a> {
     fn open(wanted: &'a Wanted, staging: &'a Staging) -> Result<Self, Wrong> {
         let path = staging.part(&wanted.path);
         staging.make_parent(&path).map_err(Wrong::Disk)?;
-        let mut file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|source| Wrong::Disk(failed(&path, source)))?;
+        let mut file = alone(&path).map_err(|source| Wrong::Disk(failed(&path, source)))?;
         let mut comparison = Comparison::new(wanted)?;
         let mut buffer = vec![0; 128 << 10];
         let kept = loop {

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{FORMAT, Line};
-use super::run::{Ended, Limits, Run, Until};
+use super::run::{Ended, Limits, Until};
 use super::{Patience, Rsync, disk};
 use crate::sync::Wanted;
 use crate::sync::progress::Progress;
-use crate::sync::staging::{PARTIAL_DIRECTORY, Staging, Wrong, failed};
+use crate::sync::staging::{Identity, PARTIAL_DIRECTORY, Staging, Wrong, failed};
 use crate::sync::upstream::{Error, Fetched, blocking, join};
 
 /// Brings all of it. A run that breaks off is followed by one for what is lacking; what is wrong is asked for
@@ -108,7 +108,13 @@ impl Fetch<'_> {
         }
         fs::write(&names, text).map_err(|source| failed(&names, source))?;
         let longest = wanted.iter().map(|wanted| wanted.size).max().unwrap_or(0);
-        let mut run = Run::new(Limits { file: longest }, Until::End);
+        let mut run = self.rsync.run(
+            Limits {
+                file: longest,
+                time: None,
+            },
+            Until::End,
+        );
         run.options(&["--from0", "--no-implied-dirs", "--stats", FORMAT])
             .option(format!("--files-from={}", names.display()))
             .option(format!("--partial-dir={PARTIAL_DIRECTORY}"))
@@ -124,13 +130,15 @@ impl Fetch<'_> {
         let reader = tokio::task::spawn_blocking(move || {
             let mut results = HashMap::new();
             while let Some((number, wanted)) = told.blocking_recv() {
-                results.insert(number, staging.verify(&wanted).map(|_| ()));
+                let result = staging.verify_one(&wanted);
+                results.insert(number, result.map(|(_, identity)| identity));
             }
             results
         });
         let numbers: HashMap<&TreePath, usize> =
             wanted.iter().map(|wanted| &wanted.path).zip(0..).collect();
         let mut last = None;
+        let (mut came, mut came_again) = (HashSet::new(), HashSet::new());
         let each = |line: Line<'_>| match line {
             Line::Received(bytes) => *received += bytes,
             Line::TooLong => {}
@@ -140,6 +148,10 @@ impl Fetch<'_> {
                 else {
                     return;
                 };
+                if !came.insert(number) {
+                    came_again.insert(number);
+                    return;
+                }
                 self.progress.came(1, wanted[number].size);
                 // It gets its name after its line, and before the line of the next.
                 if let Some(before) = last.replace(number) {
@@ -152,20 +164,30 @@ impl Fetch<'_> {
         drop(tell);
         // The next run writes its own.
         let _ = fs::remove_file(&names);
-        let read = join(reader).await;
+        let mut read = join(reader).await;
+        // Nobody asked for it twice, so what was read may not be what is there.
+        read.retain(|number, _| !came_again.contains(number));
         let staging = self.staging.clone();
         let results = blocking(move || complete(wanted, read, &staging)).await;
         Ok((ended, results))
     }
 }
 
-/// What was not read while others came is read now; so is what was not there yet.
+/// What was not read while others came is read now; so is what was not there yet, and what was right but has
+/// been replaced since.
 fn complete(
     wanted: Vec<Wanted>,
-    mut read: HashMap<usize, Result<(), Wrong>>,
+    read: HashMap<usize, Result<Identity, Wrong>>,
     staging: &Staging,
 ) -> Results {
-    read.retain(|_, result| !matches!(result, Err(Wrong::Missing)));
+    let mut read: HashMap<usize, Result<(), Wrong>> = read
+        .into_iter()
+        .filter_map(|(number, result)| match result {
+            Ok(identity) if !staging.is_still(&wanted.get(number)?.path, identity) => None,
+            Err(Wrong::Missing) => None,
+            result => Some((number, result.map(|_| ()))),
+        })
+        .collect();
     let unread: Vec<(usize, &Wanted)> = (0..)
         .zip(&wanted)
         .filter(|(number, _)| !read.contains_key(number))
@@ -180,4 +202,51 @@ fn complete(
             (wanted, result)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_mirror::digest::Algorithm;
+    use oci_mirror::tree::TreeWriter;
+
+    use super::*;
+    use crate::sync::Proof;
+
+    #[test]
+    fn what_is_replaced_after_it_was_read_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let wanted = |bytes: &[u8]| Wanted {
+            path: TreePath::Blob(Algorithm::Sha256.digest(bytes)),
+            size: bytes.len() as u64,
+            proof: Proof::Name,
+            time: 7,
+        };
+        let all = vec![wanted(b"stays"), wanted(b"swaps"), wanted(b"loses")];
+        for (wanted, bytes) in all.iter().zip([b"stays", b"swaps", b"loses"]) {
+            staging.place(wanted, bytes).unwrap();
+        }
+        let read = all.iter().map(|it| staging.verify_one(it).map(|it| it.1));
+        let read = (0..).zip(read).collect();
+        let swapped = staging.path(&all[1].path);
+        let time = fs::metadata(&swapped).unwrap().modified().unwrap();
+        let other = dir.path().join("other");
+        fs::write(&other, b"other").unwrap();
+        let file = fs::File::options().write(true).open(&other).unwrap();
+        file.set_modified(time).unwrap();
+        fs::rename(&other, &swapped).unwrap();
+        fs::remove_file(staging.path(&all[2].path)).unwrap();
+
+        let paths: Vec<_> = all.iter().map(|it| it.path.clone()).collect();
+        let results = complete(all, read, &staging);
+        let [(_, stays), (_, swaps), (_, loses)] = &results[..] else {
+            panic!("{results:?}");
+        };
+        assert!(stays.is_ok());
+        assert!(matches!(swaps, Err(Wrong::Digest { .. })), "{swaps:?}");
+        assert!(matches!(loses, Err(Wrong::Missing)), "{loses:?}");
+        let right: Vec<_> = paths.iter().map(|path| staging.is_right(path)).collect();
+        assert_eq!(right, [true, false, false]);
+    }
 }

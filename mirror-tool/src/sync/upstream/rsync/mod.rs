@@ -26,7 +26,7 @@ use self::run::{Ended, Limits, Run, Until};
 use super::patience::Patience;
 use super::{Error, Fetched, blocking, max_list};
 use crate::sync::progress::Progress;
-use crate::sync::staging::{Staging, failed};
+use crate::sync::staging::{Staging, discard, failed};
 use crate::sync::{Options, Wanted};
 
 /// A tree over rsync.
@@ -35,6 +35,8 @@ pub(super) struct Rsync {
     upstream: Box<str>,
     /// Ends with a slash.
     url: String,
+    /// Whether it says who we are; only then does it get our password.
+    has_user: bool,
     /// KiB per second.
     bandwidth: Option<u64>,
     retries: u8,
@@ -46,6 +48,7 @@ impl Rsync {
         Self {
             upstream: name.into(),
             url: format!("{}/", url.as_str().trim_end_matches('/')),
+            has_user: !url.username().is_empty(),
             bandwidth: options.bandwidth.map(|bytes| bytes.div_ceil(1 << 10)),
             retries: options.retries,
             max_entries: options.max_entries,
@@ -146,7 +149,7 @@ impl Rsync {
     ) -> Result<(), Error> {
         loop {
             let target = path.under(place);
-            let mut run = Run::new(Limits { file: limit }, Until::There(target));
+            let mut run = self.run(Limits::one(limit), Until::There(target));
             run.options(options)
                 .option("--info=skip1".to_owned())
                 .option(format!("--max-size={limit}"))
@@ -168,6 +171,14 @@ impl Rsync {
                 Ended::Disk(why) => return Err(disk(staging, why)),
             }
         }
+    }
+
+    fn run(&self, limits: Limits, until: Until) -> Run {
+        let mut run = Run::new(limits, until);
+        if self.has_user {
+            run.with_password();
+        }
+        run
     }
 
     fn unreachable(&self, why: Box<str>) -> Error {
@@ -200,12 +211,7 @@ fn disk(staging: &Staging, why: Box<str>) -> Error {
 /// An empty directory for what is asked for by name.
 fn asked(staging: &Staging) -> Result<PathBuf, writer::Error> {
     let place = staging.directory().join("asked");
-    match fs::remove_dir_all(&place) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed(&place, error));
-        }
-        _ => {}
-    }
+    discard(&place).map_err(|source| failed(&place, source))?;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(&place)

@@ -32,6 +32,12 @@ const MAX_SAID: usize = 4 << 10;
 /// How much address space it may take: some hundred bytes for each file that was asked for.
 const MEMORY: u64 = 4 << 30;
 
+/// How long one file may take, but for its length.
+const START: Duration = Duration::from_secs(60);
+
+/// With how many bytes per second the longest file that is allowed has to come.
+const LEAST_PACE: u64 = 16 << 10;
+
 /// How long the program may take to be gone once its output has ended, or once it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -40,6 +46,20 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Limits {
     /// How long a file may become.
     pub(super) file: u64,
+    /// How long it may take.
+    pub(super) time: Option<Duration>,
+}
+
+impl Limits {
+    /// For one file of so many bytes at most. Any byte is a sign of life for rsync, so its own timeout does not
+    /// end a trickle.
+    pub(super) fn one(file: u64) -> Self {
+        let time = START.saturating_add(Duration::from_secs(file / LEAST_PACE));
+        Self {
+            file,
+            time: Some(time),
+        }
+    }
 }
 
 /// How a run has ended.
@@ -86,14 +106,15 @@ impl Run {
             "--no-links",
             "--no-devices",
             "--no-specials",
+            // Whatever they have there: we have to read it, and to get rid of it.
+            "--chmod=D700,F600",
             "--timeout=60",
             "--contimeout=10",
         ]);
         // RSYNC_PROXY, RSYNC_CONNECT_PROG and their like are not for strangers.
         command.env_clear().env("LC_ALL", "C").env("HOME", "/");
         // Without one, rsync would ask at the terminal.
-        let password = std::env::var_os("RSYNC_PASSWORD").unwrap_or_default();
-        command.env("RSYNC_PASSWORD", password);
+        command.env("RSYNC_PASSWORD", "");
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
@@ -103,6 +124,14 @@ impl Run {
             limits,
             until,
         }
+    }
+
+    /// Hands on the password from our own environment.
+    pub(super) fn with_password(&mut self) -> &mut Self {
+        if let Some(password) = std::env::var_os("RSYNC_PASSWORD") {
+            self.command.env("RSYNC_PASSWORD", password);
+        }
+        self
     }
 
     pub(super) fn options(&mut self, options: &[&str]) -> &mut Self {
@@ -154,6 +183,11 @@ impl Run {
                     Ok(Err(_)) | Err(_) => Ended::Later("rsync does not end".into()),
                 });
             }
+            () = passed(self.limits.time) => {
+                // However it ends, it is over.
+                let _ = timeout(GRACE, group.end()).await;
+                return Ok(Ended::Later("rsync takes too long".into()));
+            }
             () = stop.cancelled() => None,
         };
         if heard.is_none() {
@@ -192,6 +226,14 @@ impl Run {
 }
 
 const PROGRAM: &str = "rsync";
+
+/// Waits until a time has passed; without one, that is never.
+async fn passed(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Waits until a file is there and a child of rsync, which can only be its receiver, has ended without an error.
 /// Where the system does not tell, that is never.
