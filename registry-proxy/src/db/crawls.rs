@@ -220,10 +220,11 @@ fn enter(
     if !record::is_of_this_server(transaction, host, crawl)? {
         return Ok(None);
     }
-    // Its own word came while it was crawled, or while that waited for its turn, and counts for more than anything
-    // that was found but damage.
-    let query = "SELECT 1 FROM host WHERE id = ?1 AND private = 1 AND checked_in_at IS NOT NULL";
-    let has_spoken = transaction.prepare_cached(query)?.exists([host.0])?;
+    // Its own word came while it was crawled, and counts for more than anything that was found but damage.
+    let query = "SELECT 1 FROM host WHERE id = ?1 AND private = 1 AND checked_in_at >= ?2";
+    let has_spoken = transaction
+        .prepare_cached(query)?
+        .exists(params![host.0, clock(crawl.began)])?;
     let is_damage =
         matches!(&crawl.outcome, Outcome::Finished { evidence, .. } if !evidence.is_empty());
     if has_spoken && !is_damage {

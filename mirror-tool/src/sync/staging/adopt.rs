@@ -189,7 +189,7 @@ mod tests {
             let below = path.join("a/b");
             fs::create_dir_all(&below).unwrap();
             fs::write(below.join("file"), "").unwrap();
-            fs::set_permissions(&below, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(&below, fs::Permissions::from_mode(0o0)).unwrap();
         };
         make(&place);
         make(&staging.part(&wanted.path));
