@@ -23,6 +23,7 @@ pub mod index;
 pub mod lane;
 pub mod linked;
 pub mod list;
+pub mod on_disk;
 pub mod path;
 pub mod pieces;
 pub mod reach;

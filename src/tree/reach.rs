@@ -19,7 +19,7 @@ use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::manifest::Child;
 
-/// What the walk asks about files, which whoever walks has listed before.
+/// What the walk asks about files: listed before, or looked up ([`on_disk`](super::on_disk)).
 pub trait Holdings {
     /// Whether the repository has a link of this name.
     fn is_linked(&self, digest: &Digest) -> bool;

@@ -17,8 +17,9 @@ use oci_mirror::digest::Digest;
 use oci_mirror::manifest::Child;
 use oci_mirror::reference::Tag;
 use oci_mirror::tree::index::RepoIndex;
-use oci_mirror::tree::reach::{Holdings, Reach};
-use oci_mirror::tree::{RepoDir, Tree, TreePath, TreeWriter};
+use oci_mirror::tree::on_disk::OnDisk;
+use oci_mirror::tree::reach::Reach;
+use oci_mirror::tree::{RepoDir, Tree, TreeWriter};
 
 use super::error::Error;
 use super::plan::Pruned;
@@ -119,23 +120,6 @@ fn removed(
         }
     });
     removed.collect()
-}
-
-/// What a repository has, looked up when it is asked for.
-struct OnDisk<'a> {
-    repo: &'a RepoDir,
-    tree: &'a Tree,
-}
-
-impl Holdings for OnDisk<'_> {
-    fn is_linked(&self, digest: &Digest) -> bool {
-        let path = TreePath::Link(self.repo.clone(), *digest);
-        self.tree.size(&path).is_ok_and(|size| size.is_some())
-    }
-
-    fn size(&self, digest: &Digest) -> Option<u64> {
-        self.tree.blob_size(digest).ok().flatten()
-    }
 }
 
 /// What tells an entry of an index from the others.

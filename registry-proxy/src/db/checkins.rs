@@ -19,6 +19,7 @@ use super::crawls::{Crawl, Outcome, Recorded, Scope, Verdict};
 use super::held::Told;
 use super::numbers::Book;
 use super::presence::{bitmap, bytes};
+use super::record::count;
 use super::rounds::clock;
 use super::{Database, Error, health, hosts, record, repositories};
 use crate::checkin::Token;
@@ -411,8 +412,4 @@ fn enter(transaction: &Transaction<'_>, host: HostId, entry: &CheckIn) -> rusqli
         params![host.0, HISTORY],
     )?;
     Ok(())
-}
-
-fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -141,7 +141,8 @@ pub(super) fn history(
     Ok(())
 }
 
-fn count(number: u64) -> i64 {
+/// A number as the database keeps it.
+pub(super) fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -12,6 +12,7 @@ use oci_mirror::reference::Tag;
 use oci_mirror::tree::index::{OCI_LAYOUT, RepoIndex};
 use oci_mirror::tree::state::{FORMAT, State, Totals};
 use oci_mirror::tree::{RepoDir, TreePath};
+use support::layers::{content, descriptor};
 
 /// How many blobs a repository has: a manifest, a config and layers.
 const EACH: usize = 100;
@@ -66,25 +67,4 @@ pub(crate) fn make(root: &Path, blobs: usize) -> io::Result<()> {
         totals,
     };
     fs::write(TreePath::State.under(root), state.to_bytes())
-}
-
-fn descriptor(kind: &str, digest: Digest, size: usize) -> String {
-    format!(
-        r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":{size}}}"#
-    )
-}
-
-/// One to four KiB that follow from a number.
-fn content(number: usize) -> Vec<u8> {
-    let mut state = number as u64;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        state.to_be_bytes()[0]
-    };
-    let length = 1024 + 12 * usize::from(next());
-    let mut bytes = format!("{number} ").into_bytes();
-    bytes.resize_with(length, next);
-    bytes
 }

@@ -10,6 +10,7 @@ use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::media_type::MediaType;
 use oci_mirror::tree::writer::Image;
 use oci_mirror::tree::{RepoDir, TreePath, TreeWriter};
+use support::layers::{content, descriptor};
 
 /// How many repositories have the same images.
 const SHARING: usize = 4;
@@ -72,10 +73,12 @@ fn stage(writer: &TreeWriter, group: usize, image: usize) -> Result<Vec<Image>> 
     };
     let first = (group * IMAGES + image) * EACH;
     let config = format!(r#"{{"of":{first}}}"#);
-    let config = descriptor("config.v1+json", config.len(), put(config.into_bytes())?);
+    let size = config.len();
+    let config = descriptor("config.v1+json", put(config.into_bytes())?, size);
     let layers = (first..first + EACH - 2).map(|number| {
         let bytes = content(number);
-        Ok(descriptor("layer.v1.tar", bytes.len(), put(bytes)?))
+        let size = bytes.len();
+        Ok(descriptor("layer.v1.tar", put(bytes)?, size))
     });
     let layers = layers.collect::<Result<Vec<String>>>()?;
     let manifest = format!(
@@ -95,25 +98,4 @@ fn stage(writer: &TreeWriter, group: usize, image: usize) -> Result<Vec<Image>> 
         })
     });
     repositories.collect()
-}
-
-fn descriptor(kind: &str, size: usize, digest: Digest) -> String {
-    format!(
-        r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":{size}}}"#
-    )
-}
-
-/// One to four KiB that follow from a number.
-fn content(number: usize) -> Vec<u8> {
-    let mut state = number as u64;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    };
-    let length = 1024 + 12 * usize::from(next());
-    let mut bytes = format!("{number} ").into_bytes();
-    bytes.resize_with(length, next);
-    bytes
 }

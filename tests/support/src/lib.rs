@@ -2,8 +2,8 @@
 //!
 //! [`peer`] runs the programs that oci-mirror meets in the world: the registry it copies from, the
 //! web servers and rsync of volunteer mirrors, the container engines that pull, a metalink client.
-//! [`samples`] builds images and pushes them to a registry. [`process`] starts programs and sees to
-//! it that none outlives its test.
+//! [`samples`] builds images and pushes them to a registry, [`layers`] makes small content by the
+//! thousand. [`process`] starts programs and sees to it that none outlives its test.
 //!
 //! Everything blocks and listens on loopback only. Peers keep what they write in a directory the
 //! test gives them, run with the configuration Debian ships where that matters to us, and stop when
@@ -26,6 +26,7 @@
 //! ```
 
 mod family;
+pub mod layers;
 mod mount;
 pub mod peer;
 pub mod process;

@@ -25,10 +25,11 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context as _;
-use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::digest::Algorithm;
 use oci_mirror::media_type::MediaType;
 use oci_mirror::tree::index::{self, RepoIndex};
-use oci_mirror::tree::reach::{Holdings, Reach};
+use oci_mirror::tree::on_disk::OnDisk;
+use oci_mirror::tree::reach::Reach;
 use oci_mirror::tree::{RepoDir, Tree, TreePath};
 
 use files::Files;
@@ -125,23 +126,6 @@ fn repository(
     updated.repositories += 1;
     updated.left_out += links.left_out;
     Ok(())
-}
-
-/// What a repository has, looked up when it is asked for.
-struct OnDisk<'a> {
-    repo: &'a RepoDir,
-    tree: &'a Tree,
-}
-
-impl Holdings for OnDisk<'_> {
-    fn is_linked(&self, digest: &Digest) -> bool {
-        let path = TreePath::Link(self.repo.clone(), *digest);
-        self.tree.size(&path).is_ok_and(|size| size.is_some())
-    }
-
-    fn size(&self, digest: &Digest) -> Option<u64> {
-        self.tree.blob_size(digest).ok().flatten()
-    }
 }
 
 #[cfg(test)]
