@@ -6,7 +6,7 @@ const FORWARDED: &str = "x-forwarded-for";
 
 #[test]
 fn clients_are_sent_to_the_mirror_of_their_country() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     for (client, mirror) in [
         (GERMAN, network.nginx.url()),

@@ -50,7 +50,7 @@ fn aria2_loads_one_blob_from_two_mirrors_at_once() {
 
 #[test]
 fn a_metalink_is_given_only_to_who_asks_for_one() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, size) = network.front_end.largest_layer("debian", "12");
     for accept in [
         None,
@@ -100,7 +100,7 @@ fn a_metalink_is_given_only_to_who_asks_for_one() {
 
 #[test]
 fn a_manifest_can_be_had_by_metalink_too() {
-    let network = Network::start();
+    let network = Network::shared();
     let answer = network
         .front_end
         .get("/v2/debian/manifests/12", &[("accept", METALINK)]);
@@ -146,7 +146,7 @@ fn elements(xml: &str) -> Vec<&str> {
 
 #[test]
 fn the_document_has_one_namespace_without_prefix_and_nothing_foreign_below_its_root() {
-    let network = Network::start();
+    let network = Network::shared();
     for xml in documents(&network.front_end) {
         assert_eq!(xml.matches("xmlns").count(), 1, "{xml}");
         let root = "<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">";
@@ -174,7 +174,7 @@ fn the_document_has_one_namespace_without_prefix_and_nothing_foreign_below_its_r
 
 #[test]
 fn no_value_has_white_space_around_it() {
-    let network = Network::start();
+    let network = Network::shared();
     for xml in documents(&network.front_end) {
         // Text right before a closing tag is a value; between elements it is indentation.
         let values = xml.split("</").filter_map(|before| before.rsplit_once('>'));
@@ -191,7 +191,7 @@ fn no_value_has_white_space_around_it() {
 
 #[test]
 fn size_and_lower_case_sha_256_are_always_there_and_pieces_only_of_large_blobs() {
-    let network = Network::start();
+    let network = Network::shared();
     let [layer, config, manifest] = documents(&network.front_end);
     for xml in [&layer, &config, &manifest] {
         let (_, rest) = xml.split_once("<size>").unwrap();
@@ -212,7 +212,7 @@ fn size_and_lower_case_sha_256_are_always_there_and_pieces_only_of_large_blobs()
 
 #[test]
 fn both_formats_are_what_their_schemas_say() {
-    let network = Network::start();
+    let network = Network::shared();
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/metalink4.rng");
     let file = network.directory.path().join("document");
     let (layer, _) = network.front_end.largest_layer("app", "1.0");
@@ -233,7 +233,7 @@ fn both_formats_are_what_their_schemas_say() {
 
 #[test]
 fn every_answer_about_a_blob_varies_and_has_the_same_links_and_digests() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     let url = network.front_end.url(&layer);
     let redirect = http::get(&url, &[]);
@@ -267,7 +267,7 @@ fn every_answer_about_a_blob_varies_and_has_the_same_links_and_digests() {
 
 #[test]
 fn each_link_has_a_line_and_the_document_an_absolute_url_that_leads_to_it() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     let redirect = network.front_end.get(&layer, &[]);
     let links = links(&redirect);
@@ -336,7 +336,7 @@ fn heads_and_documents_stay_small_however_many_mirrors_there_are() {
 
 #[test]
 fn what_a_client_says_of_itself_does_not_reach_a_mirror() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     let secrets = [("authorization", "Bearer hush"), ("cookie", "hush=1")];
     let path = format!("{layer}?token=hush");
@@ -353,7 +353,7 @@ fn what_a_client_says_of_itself_does_not_reach_a_mirror() {
 
 #[test]
 fn the_fields_of_a_redirect_are_those_of_the_snapshot() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     // The address decides the order, so the client is one whose country has a mirror.
     let fields = [("x-forwarded-for", GERMAN)];
@@ -450,7 +450,7 @@ fn librepo_reads_the_older_format_and_goes_on_to_the_next_mirror() {
 
 #[test]
 fn what_a_mirror_would_answer_worse_is_answered_here() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     let etag = format!("\"{}\"", digest_of(&layer));
     let known = network.front_end.get(&layer, &[("if-none-match", &etag)]);

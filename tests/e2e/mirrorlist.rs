@@ -10,7 +10,7 @@ use crate::network::{AUSTRALIAN, GERMAN, Network, names};
 
 #[test]
 fn each_client_sees_the_order_it_is_sent_by() {
-    let network = Network::start();
+    let network = Network::shared();
     let front_end = &network.front_end;
     let (layer, size) = front_end.largest_layer("debian", "12");
     for (client, tier, order) in [
@@ -42,7 +42,7 @@ fn each_client_sees_the_order_it_is_sent_by() {
 
 #[test]
 fn the_form_is_what_the_client_prefers_and_head_has_its_length() {
-    let network = Network::start();
+    let network = Network::shared();
     let (layer, _) = network.front_end.largest_layer("debian", "12");
     let path = format!("{layer}?mirrorlist");
     for (accept, content_type) in [

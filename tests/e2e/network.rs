@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -134,6 +134,13 @@ impl Network {
     /// Two mirrors of the shared tree, filled by rsync, verified by a crawl.
     pub(crate) fn start() -> Self {
         Self::of(tree())
+    }
+
+    /// The network of all tests that only ask it: they change nothing, and count nothing that others ask for.
+    /// It ends with the process.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: LazyLock<Network> = LazyLock::new(Network::start);
+        &SHARED
     }
 
     /// Two mirrors of a tree, filled by rsync, verified by a crawl.

@@ -54,7 +54,7 @@ fn parts(answer: &Answer) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn several_ranges_are_sent_from_here_in_the_order_asked_for_and_one_is_redirected() {
-    let network = Network::start();
+    let network = Network::shared();
     let front_end = &network.front_end;
     let (layer, size) = front_end.largest_layer("debian", "12");
     let whole = content(&layer);
@@ -168,7 +168,7 @@ fn as_many_ranges_as_podman_sends_fit_a_request_and_more_are_refused() {
 
 #[test]
 fn what_a_client_has_is_neither_sent_nor_redirected() {
-    let network = Network::start();
+    let network = Network::shared();
     let front_end = &network.front_end;
     let (layer, size) = front_end.largest_layer("debian", "12");
     let digest = layer.rsplit('/').next().unwrap();

@@ -8,8 +8,11 @@ mod relayed;
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use support::layers::content;
 use support::peer::containerd::Containerd;
+use support::peer::docker_registry::DockerRegistry;
 use support::peer::dockerd::Dockerd;
 use support::peer::nginx;
 use support::peer::rsyncd;
@@ -19,10 +22,13 @@ use tempfile::TempDir;
 
 use crate::held_line::HeldLine;
 use crate::http::Answer;
-use crate::network::{AUSTRALIAN, FrontEnd, Tools, tree, wait};
+use crate::network::{AUSTRALIAN, FrontEnd, Tools, export, wait};
+use crate::upload::{Upload, small_image};
 
-/// One large layer.
-const IMAGE: &str = "debian:12";
+/// One layer, of which much is under way when a mirror fails.
+const IMAGE: &str = "app:1";
+const NAME: &str = "app";
+const TAG: &str = "1";
 
 const RETRIES: &str = "[redirect]\nretry-window = \"2m\"\n";
 
@@ -50,6 +56,21 @@ enum Fault {
     Corrupt,
     /// The second half of each blob is missing.
     Short,
+}
+
+/// A tree of one image that a client has soon unpacked: these tests pull dozens of times. Not to be written to.
+fn tree() -> &'static Path {
+    static TREE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, tree) = TREE.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = DockerRegistry::start(&directory.path().join("registry")).unwrap();
+        let content: Vec<u8> = (0..).flat_map(content).take(8 << 20).collect();
+        small_image(&Upload::to(&registry, NAME), TAG, &content);
+        let tree = directory.path().join("tree");
+        export(&tree, &[format!("docker://{}", registry.reference(NAME))]);
+        (directory, tree)
+    });
+    tree
 }
 
 impl Site {
@@ -111,7 +132,7 @@ impl Site {
 
     /// Asks for the largest layer; the answer, and the host it leads to.
     fn ask(&self, fields: &[(&'static str, &str)]) -> (Answer, Goes) {
-        let (layer, _) = self.front_end.largest_layer("debian", "12");
+        let (layer, _) = self.front_end.largest_layer(NAME, TAG);
         self.ask_for(&layer, fields)
     }
 
@@ -242,7 +263,7 @@ fn the_third_request_gets_the_bytes_from_here_and_the_fourth_is_somebody_else() 
             .contains(&site.line.address().to_string())
     );
     let (answer, goes) = site.ask(&[]);
-    let (_, length) = site.front_end.largest_layer("debian", "12");
+    let (_, length) = site.front_end.largest_layer(NAME, TAG);
     assert_eq!((goes, answer.body.len() as u64), (Goes::Here, length));
     // Both mirrors have failed this network by now, so the better one is tried again.
     assert_eq!(site.goes(&[]), Goes::Failing);
@@ -302,15 +323,11 @@ fn chunks_that_are_fetched_beside_each_other_are_no_retries_but_the_rest_of_one_
 #[test]
 fn what_the_tree_has_lost_is_asked_of_one_mirror_after_the_other() {
     let site = Site::start(RETRIES);
-    let (layer, _) = site.front_end.largest_layer("debian", "12");
-    let manifest = |reference: &str| {
-        let path = format!("/v2/debian/manifests/{reference}");
-        site.front_end.get(&path, &[]).json()
-    };
-    let index = manifest("12");
-    let image = manifest(index["manifests"][0]["digest"].as_str().unwrap());
+    let (layer, _) = site.front_end.largest_layer(NAME, TAG);
+    let path = format!("/v2/{NAME}/manifests/{TAG}");
+    let image = site.front_end.get(&path, &[]).json();
     let config = image["config"]["digest"].as_str().unwrap();
-    let config = format!("/v2/debian/blobs/{config}");
+    let config = format!("/v2/{NAME}/blobs/{config}");
     assert_eq!(site.ask_for(&config, &[]).1, Goes::Here, "it is small");
     fs::remove_dir_all(site.directory.path().join("tree/blobs")).unwrap();
     let goes = |path: &str, fields: &[_]| site.ask_for(path, fields).1;
@@ -331,7 +348,7 @@ fn what_the_tree_has_lost_is_asked_of_one_mirror_after_the_other() {
 #[test]
 fn what_is_no_second_request_for_the_whole_is_no_retry() {
     let site = Site::start(RETRIES);
-    let path = site.front_end.largest_layer("debian", "12").0;
+    let path = site.front_end.largest_layer(NAME, TAG).0;
     let etag = format!("\"{}\"", path.rsplit('/').next().unwrap());
     for _ in 0..3 {
         assert_eq!(site.goes(&[("range", "bytes=0-99")]), Goes::Failing);

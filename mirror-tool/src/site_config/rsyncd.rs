@@ -29,6 +29,10 @@ pub(super) fn modules(
     format!(
         "# For /etc/rsyncd.conf. Offers the tree to mirrors:
 # mirror-tool sync --from rsync://HOST/{module} --tree DIR, or rsync -aH --delay-updates --delete-delay rsync://HOST/{module}/ DIR/
+[global]
+    # Or each short answer waits until the one before it has been acknowledged, for 40 ms.
+    socket options = TCP_NODELAY
+
 [{module}]
     comment = Container images
     path = {tree}

@@ -31,7 +31,7 @@ use std::str::FromStr;
 
 use crate::excerpt::Excerpt;
 
-pub use read::{Error, FileList, Reader};
+pub use read::{Error, FileList, Line, Reader};
 pub use write::Writer;
 
 /// The version written, and the newest that is read.
@@ -157,13 +157,39 @@ impl FromStr for ListPath {
     type Err = InvalidPath;
 
     fn from_str(text: &str) -> Result<Self, InvalidPath> {
-        let is_name = |part: &str| !matches!(part, "" | "." | "..");
-        let stays_below = text.split('/').all(is_name);
-        if stays_below && text.len() <= MAX_PATH && !text.chars().any(char::is_control) {
+        if text.len() <= MAX_PATH && stays_below(text) && is_one_line(text) {
             Ok(Self(text.into()))
         } else {
             Err(InvalidPath(Excerpt(text).into()))
         }
+    }
+}
+
+/// Whether a path has only parts that lead further down. In one look at each byte: lists have millions of them.
+fn stays_below(path: &str) -> bool {
+    let is_name = |length, has_other| length > 2 || (length > 0 && has_other);
+    // Of the part so far: its length, and whether there is anything but dots.
+    let (mut length, mut has_other) = (0_usize, false);
+    for byte in path.bytes() {
+        if byte == b'/' {
+            if !is_name(length, has_other) {
+                return false;
+            }
+            (length, has_other) = (0, false);
+        } else {
+            length += 1;
+            has_other |= byte != b'.';
+        }
+    }
+    is_name(length, has_other)
+}
+
+/// Whether a text has no control characters.
+fn is_one_line(text: &str) -> bool {
+    if text.is_ascii() {
+        text.bytes().all(|byte| !byte.is_ascii_control())
+    } else {
+        !text.chars().any(char::is_control)
     }
 }
 

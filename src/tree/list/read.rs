@@ -14,7 +14,7 @@ use crate::excerpt::Excerpt;
 #[derive(Debug)]
 pub struct Reader<R> {
     from: R,
-    line: Vec<u8>,
+    line: String,
     number: u64,
     section: Section,
     versioned: bool,
@@ -33,25 +33,83 @@ enum Section {
     End,
 }
 
+/// A line of a list that says something of a file, as it stands there: nothing of it is checked yet.
+///
+/// Most lines of two lists of the same tree are the same, and need not be parsed to find that out.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    text: &'a str,
+    section: Section,
+    number: u64,
+}
+
+impl<'a> Line<'a> {
+    /// What it says.
+    pub fn record(&self) -> Result<Record, Error> {
+        let record = match self.section {
+            Section::Sha256 => sum(self.text).map(|(path, sum)| Record::Sum(path, sum)),
+            _ => entry(self.text).map(Record::Entry),
+        };
+        record.map_err(|source| Error::Line {
+            line: self.number,
+            source,
+        })
+    }
+
+    /// Whether another list says the same in these very words.
+    pub fn is_same(&self, other: &Line<'_>) -> bool {
+        self.section == other.section && self.text == other.text
+    }
+
+    /// The path of an entry; `None` for a sum.
+    pub fn path_of_entry(&self) -> Option<&'a str> {
+        let is_entry = self.section == Section::Files;
+        self.text.splitn(4, '\t').nth(3).filter(|_| is_entry)
+    }
+}
+
 impl<R: BufRead> Reader<R> {
     /// Reads a list from `from`.
     pub fn new(from: R) -> Self {
         Self {
             from,
-            line: Vec::new(),
+            line: String::new(),
             number: 0,
             section: Section::Start,
             versioned: false,
         }
     }
 
-    fn record(&mut self) -> Result<Option<Record>, Error> {
+    /// Goes to the next line that says something; `false` at the end of a whole list. After an error that is the
+    /// end, too.
+    pub fn advance(&mut self) -> Result<bool, Error> {
+        if self.section == Section::End {
+            return Ok(false);
+        }
+        let found = self.find();
+        if !matches!(found, Ok(true)) {
+            self.section = Section::End;
+        }
+        found
+    }
+
+    /// The line that was found last; `None` before the first and after the last.
+    pub fn line(&self) -> Option<Line<'_>> {
+        matches!(self.section, Section::Files | Section::Sha256).then_some(Line {
+            text: &self.line,
+            section: self.section,
+            number: self.number,
+        })
+    }
+
+    fn find(&mut self) -> Result<bool, Error> {
         while self.section != Section::End {
             let number = self.number + 1;
-            let Some(line) = next_line(&mut self.from, &mut self.line, number)? else {
+            if !self.next_line(number)? {
                 return Err(Error::Torn { line: number });
-            };
+            }
             self.number = number;
+            let line = self.line.as_str();
             if line.is_empty() {
                 continue;
             }
@@ -82,25 +140,46 @@ impl<R: BufRead> Reader<R> {
                         return Err(at(Problem::Version(Excerpt(line).into())));
                     }
                 }
-                Section::Files => return Ok(Some(Record::Entry(entry(line).map_err(at)?))),
-                Section::Sha256 => {
-                    let (path, sum) = sum(line).map_err(at)?;
-                    return Ok(Some(Record::Sum(path, sum)));
-                }
+                Section::Files | Section::Sha256 => return Ok(true),
                 Section::Unknown | Section::End => {}
             }
         }
         // Two lists in one file, or one that was written over a longer one.
-        while let Some(line) = next_line(&mut self.from, &mut self.line, self.number + 1)? {
+        while self.next_line(self.number + 1)? {
             self.number += 1;
-            if !line.is_empty() {
+            if !self.line.is_empty() {
                 return Err(Error::Line {
                     line: self.number,
                     source: Problem::AfterEnd,
                 });
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    /// Reads the next line, without its end; `false` at the end of the file. A line that does not end is torn.
+    fn next_line(&mut self, number: u64) -> Result<bool, Error> {
+        let mut line = std::mem::take(&mut self.line).into_bytes();
+        line.clear();
+        let mut bounded = self.from.by_ref().take(MAX_LINE as u64 + 1);
+        bounded
+            .read_until(b'\n', &mut line)
+            .map_err(|source| Error::Read {
+                line: number,
+                source,
+            })?;
+        let at = |source| Error::Line {
+            line: number,
+            source,
+        };
+        match line.pop() {
+            None => return Ok(false),
+            Some(b'\n') => {}
+            Some(_) if line.len() >= MAX_LINE => return Err(at(Problem::TooLong)),
+            Some(_) => return Err(Error::Torn { line: number }),
+        }
+        self.line = String::from_utf8(line).map_err(|_| at(Problem::NotText))?;
+        Ok(true)
     }
 }
 
@@ -108,14 +187,14 @@ impl<R: BufRead> Iterator for Reader<R> {
     type Item = Result<Record, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.section == Section::End {
-            return None;
-        }
-        let record = self.record();
-        if !matches!(record, Ok(Some(_))) {
+        let record = match self.advance() {
+            Ok(_) => self.line()?.record(),
+            Err(error) => Err(error),
+        };
+        if record.is_err() {
             self.section = Section::End;
         }
-        record.transpose()
+        Some(record)
     }
 }
 
@@ -142,33 +221,6 @@ impl FileList {
     }
 }
 
-/// The next line without its end, or `None` at the end of the file. A line that does not end is torn.
-fn next_line<'a>(
-    from: &mut impl BufRead,
-    line: &'a mut Vec<u8>,
-    number: u64,
-) -> Result<Option<&'a str>, Error> {
-    line.clear();
-    let failed = |source| Error::Read {
-        line: number,
-        source,
-    };
-    let mut bounded = from.take(MAX_LINE as u64 + 1);
-    bounded.read_until(b'\n', line).map_err(failed)?;
-    let at = |source| Error::Line {
-        line: number,
-        source,
-    };
-    match line.pop() {
-        None => Ok(None),
-        Some(b'\n') => str::from_utf8(line)
-            .map(Some)
-            .map_err(|_| at(Problem::NotText)),
-        Some(_) if line.len() >= MAX_LINE => Err(at(Problem::TooLong)),
-        Some(_) => Err(Error::Torn { line: number }),
-    }
-}
-
 fn is_known(version: &str) -> bool {
     version
         .parse::<u32>()
@@ -176,9 +228,9 @@ fn is_known(version: &str) -> bool {
 }
 
 fn entry(line: &str) -> Result<Entry, Problem> {
-    let mut columns = line.splitn(4, '\t');
-    let mut next = || columns.next().ok_or(Problem::Columns);
-    let (time, kind, size, path) = (next()?, next()?, next()?, next()?);
+    let (time, rest) = column(line)?;
+    let (kind, rest) = column(rest)?;
+    let (size, path) = column(rest)?;
     let (kind, access) = kind_and_access(kind)?;
     Ok(Entry {
         time: number(time)?,
@@ -215,8 +267,13 @@ fn kind_and_access(text: &str) -> Result<(Kind, Access), Problem> {
     Ok((kind, access))
 }
 
+/// The first column of a line, and what follows it.
+fn column(line: &str) -> Result<(&str, &str), Problem> {
+    line.split_once('\t').ok_or(Problem::Columns)
+}
+
 fn sum(line: &str) -> Result<(ListPath, Sum), Problem> {
-    let (hex, path) = line.split_once('\t').ok_or(Problem::Columns)?;
+    let (hex, path) = column(line)?;
     match Digest::from_parts(Algorithm::Sha256, hex) {
         Ok(Digest::Sha256(sum)) => Ok((path.parse()?, sum)),
         _ => Err(Problem::Sum(Excerpt(hex).into())),

@@ -6,7 +6,8 @@
 //! `mirror-tool sync`, over rsync and over HTTP, each a process of its own, from a daemon of rsync and from nginx
 //! on loopback; bytes are counted by a relay in between. `GROUPS` sets the size of the tree (400 blobs each; 50),
 //! `RUNS` how often each is measured (3; the best counts), `MIRROR_TOOL` the program (else that of the same build).
-//! With `-- --test` everything is done once, small. It needs rsync and nginx.
+//! With `-- --test` everything is done once, small. It needs rsync and nginx. Nothing is removed before the end:
+//! for a minute, ext4 looks for inodes that were not in use of late, and that would be most of what is measured.
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
@@ -20,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use support::peer::nginx;
 use support::peer::rsyncd::RsyncDaemon;
+use support::peer::{free_address, nginx};
 use support::process::{program, run};
 
 use contender::{Cost, Way};
@@ -48,7 +49,10 @@ fn main() -> Result<()> {
     let names = tree::make(&source, groups)?;
     println!("{names} names");
 
-    let daemon = RsyncDaemon::start("tree", &source, &dir.join("rsyncd"))?;
+    // As `site-config rsyncd` has it; the peers profit from it too.
+    let settings = "[global]\nsocket options = TCP_NODELAY";
+    let state = dir.join("rsyncd");
+    let daemon = RsyncDaemon::start_with(settings, free_address()?, "tree", &source, &state)?;
     let web = nginx::start(&source, &dir.join("nginx"))?;
     let rsync = Relay::start(daemon.address())?;
     let http = Relay::start(web.address())?;
@@ -66,8 +70,12 @@ fn main() -> Result<()> {
     let mut same = Vec::new();
     for way in &ways {
         let tree = dir.join(way.name());
+        let mut run = 0;
         first.push(best(runs, || {
-            drop(fs::remove_dir_all(&tree));
+            if run > 0 {
+                fs::rename(&tree, dir.join(format!("{} {run}", way.name())))?;
+            }
+            run += 1;
             fs::create_dir(&tree)?;
             way.follow(&tree)
         })?);
@@ -91,7 +99,7 @@ fn main() -> Result<()> {
         clone(&dir.join(way.name()), &copy)?;
         way.follow(&copy)?;
         is_same(&source, &copy)?;
-        fs::remove_dir_all(&copy)?;
+        fs::rename(&copy, dir.join(format!("{} checked", way.name())))?;
     }
 
     for (number, way) in ways.iter().enumerate().skip(1) {
@@ -133,11 +141,10 @@ fn best(runs: usize, mut measure: impl FnMut() -> Result<Cost>) -> Result<Cost> 
 }
 
 fn on_a_copy(tree: &Path, dir: &Path, measure: impl FnOnce(&Path) -> Result<Cost>) -> Result<Cost> {
-    let copy = dir.join("copy");
+    let copy = tempfile::Builder::new().prefix("copy").tempdir_in(dir)?;
+    let copy = copy.keep().join("tree");
     clone(tree, &copy)?;
-    let cost = measure(&copy)?;
-    fs::remove_dir_all(copy)?;
-    Ok(cost)
+    measure(&copy)
 }
 
 /// The same names of the same files: nobody writes into a file that has a name.

@@ -11,8 +11,8 @@ use support::peer::authority::Authority;
 use support::peer::podman::Podman;
 use support::peer::{free_address, nginx, rsyncd, skopeo};
 
-use super::{Fault, Goes, IMAGE, Site};
-use crate::network::{FrontEnd, Tools, tree, wait};
+use super::{Fault, Goes, IMAGE, NAME, Site, TAG, tree};
+use crate::network::{FrontEnd, Tools, wait};
 
 /// podman calls itself by the library it is made of.
 const THROUGH_MIRRORS: &str =
@@ -71,7 +71,7 @@ fn skopeo_survives_a_cut_and_wrong_bytes_even_if_there_is_no_other_mirror() {
 fn who_is_named_is_sent_nowhere_and_all_others_are() {
     for (settings, from_mirrors) in [(THROUGH_TREE, false), (THROUGH_MIRRORS, true)] {
         let site = Site::start(settings);
-        let (layer, length) = site.front_end.largest_layer("debian", "12");
+        let (layer, length) = site.front_end.largest_layer(NAME, TAG);
         let digest: Digest = layer.rsplit('/').next().unwrap().parse().unwrap();
         for _ in 0..2 {
             let (answer, goes) = site.ask(&[PODMAN]);
@@ -105,7 +105,7 @@ fn who_is_named_is_sent_nowhere_and_all_others_are() {
 #[test]
 fn what_the_tree_has_lost_or_cannot_check_is_taken_where_it_is() {
     let whole = |site: &Site| {
-        let (layer, _) = site.front_end.largest_layer("debian", "12");
+        let (layer, _) = site.front_end.largest_layer(NAME, TAG);
         let digest: Digest = layer.rsplit('/').next().unwrap().parse().unwrap();
         let (answer, goes) = site.ask(&[PODMAN]);
         assert_eq!((goes, answer.status.as_u16()), (Goes::Here, 200));
@@ -178,7 +178,7 @@ fn a_mirror_known_by_an_authority_of_the_crawler_is_read_too() {
     let crawl = path("crawl.toml");
     tools.run(&["crawl", "--once", "--config", crawl.to_str().unwrap()]);
     let front_end = FrontEnd::with(&format!("{authorities}{THROUGH_MIRRORS}"), tools);
-    let (layer, length) = front_end.largest_layer("debian", "12");
+    let (layer, length) = front_end.largest_layer(NAME, TAG);
     let answer = front_end.get(&layer, &[PODMAN]);
     assert_eq!(answer.status.as_u16(), 200);
     assert_eq!(answer.body.len() as u64, length);
@@ -198,7 +198,7 @@ const BESIDE: u64 = 64 << 20;
 #[test]
 fn many_pulls_at_once_take_no_more_memory_than_they_may() {
     let site = Site::start(THROUGH_MIRRORS);
-    let (layer, length) = site.front_end.largest_layer("debian", "12");
+    let (layer, length) = site.front_end.largest_layer(NAME, TAG);
     let digest: Digest = layer.rsplit('/').next().unwrap().parse().unwrap();
     let before = site.front_end.peak_memory();
     let all = Barrier::new(PULLS);

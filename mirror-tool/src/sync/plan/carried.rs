@@ -17,6 +17,8 @@ pub(super) struct Carried {
     rows: Vec<Row>,
     /// Those with anything that is carried; whether their index is.
     repositories: BTreeMap<RepoDir, bool>,
+    /// The last that was entered: a list has all of a repository in one place.
+    last: Option<RepoDir>,
     /// What has something carried in it; `None` if all directories are carried.
     directories: Option<HashSet<Box<str>>>,
 }
@@ -73,11 +75,8 @@ impl Carried {
 
     fn position(&self, digest: &Digest) -> Option<usize> {
         match digest {
-            Digest::Sha256(bytes) => self.sha256.binary_search(bytes).ok(),
-            Digest::Sha512(bytes) => {
-                let position = self.sha512.binary_search(bytes).ok()?;
-                Some(self.sha256.len() + position)
-            }
+            Digest::Sha256(bytes) => position(&self.sha256, bytes),
+            Digest::Sha512(bytes) => Some(self.sha256.len() + position(&self.sha512, bytes)?),
         }
     }
 
@@ -99,6 +98,10 @@ impl Carried {
 
     /// Something of a repository is carried.
     pub(super) fn enter(&mut self, repo: &RepoDir, is_index: bool) {
+        if !is_index && self.last.as_ref() == Some(repo) {
+            return;
+        }
+        self.last = Some(repo.clone());
         match self.repositories.get_mut(repo) {
             Some(has_index) => *has_index |= is_index,
             None => {
@@ -172,4 +175,14 @@ impl Carried {
             .filter(|(_, has_index)| **has_index);
         with_index.map(|(repo, _)| repo)
     }
+}
+
+/// Where a digest stands among others in their order.
+fn position<const N: usize>(sorted: &[[u8; N]], digest: &[u8; N]) -> Option<usize> {
+    // Digests differ in their first bytes, which are compared as one number.
+    let head = |digest: &[u8; N]| digest.first_chunk().map(|head| u64::from_be_bytes(*head));
+    let key = head(digest);
+    sorted
+        .binary_search_by(|other| head(other).cmp(&key).then_with(|| other.cmp(digest)))
+        .ok()
 }

@@ -15,7 +15,7 @@ use super::part::{Part, part, time};
 use super::refusal::Why;
 use super::sum_up::{self, Counts, check_shrink, check_totals, piece_bytes};
 use super::unproven::{File, Unproven};
-use super::{Held, Here, PiecesFile, Plan, Refusal, Terms};
+use super::{Here, PiecesFile, Plan, Refusal, Terms};
 
 /// What has to be done so that the tree `here` becomes what the list `new` of `state` says.
 pub fn make(
@@ -41,10 +41,14 @@ pub fn make(
         piece_times: Vec::new(),
         repository: None,
     };
-    for record in Reader::new(new) {
-        match record.map_err(Refusal::List)? {
-            Record::Entry(entry) => diff.entry(entry)?,
-            Record::Sum(path, sum) => diff.sum(path, sum)?,
+    let mut new = Reader::new(new);
+    while new.advance().map_err(Refusal::List)?
+        && let Some(line) = new.line()
+    {
+        let is_same = diff.old.passes(&line)?;
+        match line.record().map_err(Refusal::List)? {
+            Record::Entry(entry) => diff.entry(entry, is_same)?,
+            Record::Sum(path, sum) => diff.sum(path, sum, is_same)?,
         }
     }
     diff.finish()
@@ -77,8 +81,18 @@ struct Diff<'a, R: BufRead> {
     repository: Option<(RepoDir, bool)>,
 }
 
+/// What is here under the path of an entry.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    kind: Kind,
+    size: u64,
+    /// Only of what a walk has found and no digest names.
+    sum: Option<Sum>,
+}
+
 impl<R: BufRead> Diff<'_, R> {
-    fn entry(&mut self, entry: Entry) -> Result<(), Refusal> {
+    /// An entry; `is_same` if the list here has the same one.
+    fn entry(&mut self, entry: Entry, is_same: bool) -> Result<(), Refusal> {
         self.entries += 1;
         if self.entries > self.terms.max_entries {
             return Err(Refusal::TooMany(self.terms.max_entries));
@@ -94,12 +108,22 @@ impl<R: BufRead> Diff<'_, R> {
         if entry.kind == Kind::Link {
             return Err(wrong(Why::SymbolicLink));
         }
-        let mut held = None;
-        while let Some(old) = self.old.entry(Some(&entry.path))? {
-            if old.path == entry.path {
-                held = Some(old);
-            } else {
-                self.missed(&old);
+        let mut held = is_same.then_some(Own {
+            kind: entry.kind,
+            size: entry.size,
+            sum: None,
+        });
+        if !is_same {
+            while let Some(old) = self.old.entry(Some(&entry.path))? {
+                if old.path == entry.path {
+                    held = Some(Own {
+                        kind: old.kind,
+                        size: old.size,
+                        sum: old.sum,
+                    });
+                } else {
+                    self.missed(&old.path, old.kind);
+                }
             }
         }
         match part(&entry) {
@@ -107,7 +131,7 @@ impl<R: BufRead> Diff<'_, R> {
                 // What is wanted is a part of this, so that no sum of it overflows.
                 let all = self.all.checked_add(entry.size);
                 self.all = all.ok_or(wrong(Why::TooLarge))?;
-                self.file(&path, held.as_ref(), &entry)?;
+                self.file(&path, held, &entry)?;
             }
             Part::Directory => {
                 if held.is_none_or(|held| held.kind != Kind::Directory) {
@@ -121,16 +145,16 @@ impl<R: BufRead> Diff<'_, R> {
                     Some(TreePath::Index(_)) => self.listed.repositories += 1,
                     _ => {}
                 }
-                self.skip(held.as_ref());
+                self.skip(&entry.path, held);
             }
-            Part::Foreign => self.skip(held.as_ref()),
+            Part::Foreign => self.skip(&entry.path, held),
         }
         self.last = Some(entry.path);
         Ok(())
     }
 
     /// A file of a tree.
-    fn file(&mut self, path: &TreePath, held: Option<&Held>, entry: &Entry) -> Result<(), Refusal> {
+    fn file(&mut self, path: &TreePath, held: Option<Own>, entry: &Entry) -> Result<(), Refusal> {
         let is_old = held.is_some_and(|held| held.kind == Kind::File);
         let in_grace = self.gone.get(path);
         let is_held = held.is_some_and(|held| held.kind == Kind::File && held.size == entry.size)
@@ -214,7 +238,7 @@ impl<R: BufRead> Diff<'_, R> {
         Ok(())
     }
 
-    fn pieces(&mut self, digest: &Digest, held: Option<&Held>, entry: &Entry) {
+    fn pieces(&mut self, digest: &Digest, held: Option<Own>, entry: &Entry) {
         let time = time(entry, self.terms.now);
         let row = self.plan.carried.row_mut(digest);
         let expected = row.as_ref().map(|row| piece_bytes(row.size));
@@ -228,11 +252,12 @@ impl<R: BufRead> Diff<'_, R> {
                 row.set(Mark::PiecesHeld, is_old && is_held);
                 self.piece_times.push((*digest, time));
             }
-            _ => self.skip(held),
+            _ => self.skip(&entry.path, held),
         }
     }
 
-    fn sum(&mut self, path: ListPath, sum: Sum) -> Result<(), Refusal> {
+    /// A sum; `is_same` if the list here has the same one.
+    fn sum(&mut self, path: ListPath, sum: Sum, is_same: bool) -> Result<(), Refusal> {
         if self.sums.is_none() {
             self.end_of_entries()?;
         }
@@ -245,7 +270,11 @@ impl<R: BufRead> Diff<'_, R> {
             let why = Why::Unsorted;
             return Err(Refusal::Entry { path, why });
         }
-        let before = self.old.sum(&path)?;
+        let before = if is_same {
+            Some(sum)
+        } else {
+            self.old.sum(&path)?
+        };
         match path.as_str().parse() {
             Ok(TreePath::Index(_) | TreePath::DirectorySizes) => {
                 if let Some(wanted) = self.unproven.prove(&path, sum, before)? {
@@ -285,7 +314,7 @@ impl<R: BufRead> Diff<'_, R> {
     /// Before the first sum: what is left of the tree here is not in the list, and what is carried is known.
     fn end_of_entries(&mut self) -> Result<(), Refusal> {
         while let Some(old) = self.old.entry(None)? {
-            self.missed(&old);
+            self.missed(&old.path, old.kind);
         }
         if self.terms.filter.is_all() {
             self.plan.carried.carry_all();
@@ -337,11 +366,11 @@ impl<R: BufRead> Diff<'_, R> {
     }
 
     /// Something of the tree here that the list does not have.
-    fn missed(&mut self, old: &Held) {
-        if old.kind != Kind::File {
+    fn missed(&mut self, old: &ListPath, kind: Kind) {
+        if kind != Kind::File {
             return;
         }
-        let Ok(path) = old.path.as_str().parse::<TreePath>() else {
+        let Ok(path) = old.as_str().parse::<TreePath>() else {
             return;
         };
         if !self.gone.contains_key(&path) {
@@ -359,15 +388,15 @@ impl<R: BufRead> Diff<'_, R> {
     }
 
     /// An entry that is no part of what is followed; what there is of it here is none either.
-    fn skip(&mut self, held: Option<&Held>) {
+    fn skip(&mut self, path: &ListPath, held: Option<Own>) {
         self.plan.skipped += 1;
         if let Some(held) = held {
-            self.missed(held);
+            self.missed(path, held.kind);
         }
     }
 
     /// A file that the filter leaves out.
-    fn left_out(&mut self, path: &TreePath, held: Option<&Held>) {
+    fn left_out(&mut self, path: &TreePath, held: Option<Own>) {
         if held.is_some_and(|held| held.kind == Kind::File) {
             self.plan.gone.push(path.clone());
         }

@@ -1,6 +1,6 @@
 //! What some repositories link to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::BufRead;
 
 use oci_mirror::digest::Digest;
@@ -22,12 +22,20 @@ pub fn links(
     if found.is_empty() {
         return Ok(found);
     }
-    for record in Reader::new(list) {
-        let Record::Entry(entry) = record.map_err(Refusal::List)? else {
-            break;
-        };
-        // Most of a list is not asked about, and need not be parsed for it.
-        if entry.path.as_str().starts_with("repos/")
+    // Most of a list is not asked about, and need not be parsed to see that.
+    let directories: HashSet<String> = repositories.iter().map(RepoDir::to_string).collect();
+    let is_asked_about = |path: &str| {
+        // `repos/NAME/blobs/ALGORITHM/HEX`
+        let directory = path.rsplitn(4, '/').nth(3);
+        directory.is_some_and(|directory| directories.contains(directory))
+    };
+    let mut list = Reader::new(list);
+    while list.advance().map_err(Refusal::List)?
+        && let Some(line) = list.line()
+        && let Some(path) = line.path_of_entry()
+    {
+        if is_asked_about(path)
+            && let Record::Entry(entry) = line.record().map_err(Refusal::List)?
             && let Part::File(TreePath::Link(repo, digest)) = part(&entry)
             && let Some(links) = found.get_mut(&repo)
         {

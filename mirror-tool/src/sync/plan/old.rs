@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::iter::Peekable;
 use std::vec;
 
-use oci_mirror::tree::list::{ListPath, Reader, Record, Sum};
+use oci_mirror::tree::list::{Line, ListPath, Reader, Record, Sum};
 
 use super::{Baseline, Held, Refusal};
 
@@ -14,6 +14,7 @@ pub(super) enum Old<R: BufRead> {
     Nothing,
     List {
         reader: Reader<R>,
+        /// What its line says, if somebody had to know.
         next: Option<Record>,
     },
     Found {
@@ -30,8 +31,8 @@ impl<R: BufRead> Old<R> {
             Baseline::Nothing => Self::Nothing,
             Baseline::List(list) => {
                 let mut reader = Reader::new(list);
-                let next = advance(&mut reader)?;
-                Self::List { reader, next }
+                reader.advance().map_err(Refusal::Here)?;
+                Self::List { reader, next: None }
             }
             Baseline::Found(held) => Self::Found {
                 held: held.into_iter().peekable(),
@@ -41,25 +42,37 @@ impl<R: BufRead> Old<R> {
         })
     }
 
+    /// Passes the next line of a list here if the one over there says the same in the same words.
+    pub(super) fn passes(&mut self, line: &Line<'_>) -> Result<bool, Refusal> {
+        let Self::List { reader, next } = self else {
+            return Ok(false);
+        };
+        let is_same = reader.line().is_some_and(|own| own.is_same(line));
+        if is_same {
+            *next = None;
+            reader.advance().map_err(Refusal::Here)?;
+        }
+        Ok(is_same)
+    }
+
     /// The next of what there is, if it stands before `end` or there.
     pub(super) fn entry(&mut self, end: Option<&ListPath>) -> Result<Option<Held>, Refusal> {
         let is_wanted = |path: &ListPath| end.is_none_or(|end| path <= end);
         match self {
             Self::Nothing => Ok(None),
-            Self::List { reader, next } => match next.take() {
+            Self::List { reader, next } => match parsed(reader, next)? {
                 Some(Record::Entry(entry)) if is_wanted(&entry.path) => {
-                    *next = advance(reader)?;
-                    Ok(Some(Held {
-                        path: entry.path,
+                    let held = Held {
+                        path: entry.path.clone(),
                         kind: entry.kind,
                         size: entry.size,
                         sum: None,
-                    }))
+                    };
+                    *next = None;
+                    reader.advance().map_err(Refusal::Here)?;
+                    Ok(Some(held))
                 }
-                other => {
-                    *next = other;
-                    Ok(None)
-                }
+                _ => Ok(None),
             },
             Self::Found { held, passed, .. } => {
                 let found = held.next_if(|held| is_wanted(&held.path));
@@ -81,11 +94,12 @@ impl<R: BufRead> Old<R> {
         match self {
             Self::Nothing => Ok(None),
             Self::List { reader, next } => {
-                while let Some(Record::Sum(at, sum)) = next {
+                while let Some(Record::Sum(at, sum)) = parsed(reader, next)? {
                     if *at >= *path {
                         return Ok((*at == *path).then_some(*sum));
                     }
-                    *next = advance(reader)?;
+                    *next = None;
+                    reader.advance().map_err(Refusal::Here)?;
                 }
                 Ok(None)
             }
@@ -102,6 +116,14 @@ impl<R: BufRead> Old<R> {
     }
 }
 
-fn advance<R: BufRead>(reader: &mut Reader<R>) -> Result<Option<Record>, Refusal> {
-    reader.next().transpose().map_err(Refusal::Here)
+/// What the line of a list says; parsed once, however often it is asked for.
+fn parsed<'a, R: BufRead>(
+    reader: &Reader<R>,
+    next: &'a mut Option<Record>,
+) -> Result<Option<&'a Record>, Refusal> {
+    if next.is_none() {
+        let record = reader.line().map(|line| line.record());
+        *next = record.transpose().map_err(Refusal::Here)?;
+    }
+    Ok(next.as_ref())
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use oci_mirror::tree::TreePath;
 use oci_mirror::tree::list::Kind as EntryKind;
 use oci_mirror::tree::state::{ListRef, State};
 
-use super::here::{InGrace, Kept, Known};
+use super::here::{InGrace, Kept, Known, buffered};
 use super::judge::{Said, Verdict, judge};
 use super::trouble::{Kind, Trouble};
 use super::{Done, Followed, Mirror, blocking, publish};
@@ -224,7 +223,7 @@ impl Mirror {
             gone: &in_grace,
         };
         let list = File::open(&work.list).map_err(Refusal::Derive)?;
-        let plan = plan::make(BufReader::new(list), &work.state, here, terms)?;
+        let plan = plan::make(buffered(list), &work.state, here, terms)?;
         Ok(Planned {
             plan,
             walked,

@@ -111,7 +111,7 @@ impl Mirror {
         if known == Known::ByList
             && let Some(list) = self.published_list()
         {
-            return Ok(Baseline::List(BufReader::new(list)));
+            return Ok(Baseline::List(buffered(list)));
         }
         let held = self.found().map_err(io::Error::other);
         let held = held.map_err(Refusal::Derive)?;
@@ -242,6 +242,11 @@ fn open_if(path: &Path, digest: &Digest) -> Option<File> {
     let found = digest.algorithm().digest_of(&file).ok()?;
     file.rewind().ok()?;
     (found == *digest).then_some(file)
+}
+
+/// A file list to be read from beginning to end.
+pub(super) fn buffered(list: File) -> BufReader<File> {
+    BufReader::with_capacity(128 << 10, list)
 }
 
 /// Removes a file that may not be there.

@@ -17,7 +17,7 @@ use oci_mirror::tree::writer::replica::{Conclusion, Replica};
 use oci_mirror::tree::{RepoDir, Tree, TreePath, reader};
 
 use super::attempt::{Planned, Work};
-use super::here::{UPSTREAM_LIST, remove};
+use super::here::{UPSTREAM_LIST, buffered, remove};
 use super::trouble::{Kind, Trouble};
 use super::{Done, Followed, Mirror};
 use crate::sync::gone::{self, Gone};
@@ -405,7 +405,7 @@ fn keep_list(mirror: &Mirror, work: &Work, plan: &Plan) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Trouble> {
-    File::open(path).map(BufReader::new).map_err(here)
+    File::open(path).map(buffered).map_err(here)
 }
 
 fn here(error: impl Into<anyhow::Error>) -> Trouble {

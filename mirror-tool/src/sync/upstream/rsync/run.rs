@@ -110,6 +110,8 @@ impl Run {
             "--chmod=D700,F600",
             "--timeout=60",
             "--contimeout=10",
+            // rsync says much in few bytes, each of which would wait for the other side to acknowledge the last.
+            "--sockopts=TCP_NODELAY",
         ]);
         // RSYNC_PROXY, RSYNC_CONNECT_PROG and their like are not for strangers.
         command.env_clear().env("LC_ALL", "C").env("HOME", "/");
