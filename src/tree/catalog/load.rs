@@ -116,10 +116,14 @@ impl<'a> Loader<'a> {
             state,
             blobs: self.blobs,
             repositories,
+            by_name: HashMap::new(),
             manifest_bytes: self.budget.kept(),
             damaged: BTreeSet::new(),
         };
         catalog.retire_unused();
+        let held = catalog.repositories.iter();
+        let held = held.map(|(name, held)| (name.clone(), Arc::clone(&held.repository)));
+        catalog.by_name = held.collect();
         Ok((catalog, self.damage))
     }
 

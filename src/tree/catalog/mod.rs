@@ -20,7 +20,7 @@ mod tags;
 mod tests;
 mod unused;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -48,6 +48,8 @@ pub struct Catalog {
     state: State,
     blobs: Blobs,
     repositories: BTreeMap<RepoName, Held>,
+    /// The same: each request asks for one, and the sorted ones take a dozen looks at memory for that.
+    by_name: HashMap<RepoName, Arc<Repository>>,
     manifest_bytes: u64,
     /// Repositories of which something could not be read.
     damaged: BTreeSet<RepoName>,
@@ -171,7 +173,7 @@ impl Catalog {
 
     /// One repository.
     pub fn repository(&self, name: &RepoName) -> Option<&Repository> {
-        self.repositories.get(name).map(|held| &*held.repository)
+        self.by_name.get(name).map(|held| &**held)
     }
 
     /// All blobs; the position of each is its [`BlobId`].
