@@ -71,6 +71,7 @@ pub struct Desk {
     takes_calls: bool,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     limits: Limits,
+    notifier: Notifier,
     /// Kept open, so that it costs little to find that a token is nobody's.
     reader: Mutex<Option<Database>>,
     large: Arc<Semaphore>,
@@ -124,12 +125,19 @@ impl Desk {
             takes_calls: config.check_in.xml_rpc,
             snapshot,
             limits: Limits::default(),
+            notifier: Notifier::default(),
             reader: Mutex::default(),
             large: Arc::new(Semaphore::new(LARGE_REPORTS)),
             large_public: Arc::new(Semaphore::new(LARGE_REPORTS)),
             callers: Arc::new(Semaphore::new(CALLERS)),
             calls: Arc::new(Semaphore::new(CALLS)),
         }
+    }
+
+    /// Tells what becomes of mirrors there, and not to the log alone.
+    #[must_use]
+    pub fn telling(self, notifier: Notifier) -> Self {
+        Self { notifier, ..self }
     }
 
     /// Forgets what silent mirrors have said, until `shutdown`.
@@ -272,7 +280,7 @@ impl Desk {
         entry.blobs = present(&verdicts);
         let recorded =
             self.write(|database| database.check_in(host.id, &entry, verdicts, None, catalog))?;
-        tell(host, &entry, recorded)?;
+        self.tell(host, &entry, recorded)?;
         Ok(answer(Presence::Taken, Crawl::None))
     }
 
@@ -364,7 +372,7 @@ impl Desk {
                 entry.blobs = present(&verdicts);
                 database.check_in(host.id, &entry, verdicts, Some(&named), catalog)
             })?;
-            tell(host, &entry, recorded)?;
+            self.tell(host, &entry, recorded)?;
             if entry.blobs == 0 && !named.is_empty() {
                 told.push_str("what is there counts from the next time on\n");
             }
@@ -385,6 +393,28 @@ impl Desk {
             "{} has checked in", host.name
         );
         Ok(if is_hinted { Crawl::Soon } else { Crawl::None })
+    }
+
+    /// Tells what a check-in of a private mirror has come to; refuses what came to nothing.
+    fn tell(
+        &self,
+        host: &Host,
+        entry: &CheckIn,
+        recorded: Option<Recorded>,
+    ) -> Result<(), Refusal> {
+        // Meanwhile it is another mirror, or none.
+        let recorded = recorded.ok_or(Refusal::Unknown)?;
+        info!(
+            host.name = %host.name,
+            serial = entry.serial,
+            blobs = entry.blobs,
+            way = %entry.way,
+            "{} has checked in", host.name
+        );
+        for notice in Notice::of(&recorded, &host.site, &[], entry.at) {
+            self.notifier.tell(notice);
+        }
+        Ok(())
     }
 
     /// Looks something up, if there is a database.
@@ -415,23 +445,6 @@ impl Desk {
             Database::open_existing(&self.database).map_err(|error| unavailable(&error))?;
         work(&mut database).map_err(|error| unavailable(&error))
     }
-}
-
-/// Tells what a check-in of a private mirror has come to; refuses what came to nothing.
-fn tell(host: &Host, entry: &CheckIn, recorded: Option<Recorded>) -> Result<(), Refusal> {
-    // Meanwhile it is another mirror, or none.
-    let recorded = recorded.ok_or(Refusal::Unknown)?;
-    info!(
-        host.name = %host.name,
-        serial = entry.serial,
-        blobs = entry.blobs,
-        way = %entry.way,
-        "{} has checked in", host.name
-    );
-    for notice in Notice::of(&recorded, &host.site, &[], entry.at) {
-        Notifier::default().tell(notice);
-    }
-    Ok(())
 }
 
 /// The bytes of our `state.json`, unless the tree is another one by now.

@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_secs(30);
 const RECORDING: Duration = Duration::from_secs(10);
 
 /// How long to wait at the end for notices to be delivered.
-const DELIVERY: Duration = Duration::from_secs(5);
+pub(crate) const DELIVERY: Duration = Duration::from_secs(5);
 
 /// How many of the blobs that clients ask for most are favoured.
 const POPULAR: usize = 1000;
@@ -52,8 +52,8 @@ pub struct Schedule {
     is_paused: bool,
     changes: watch::Receiver<Option<Settings>>,
     sender: watch::Sender<Option<Settings>>,
-    /// The log alone, until it runs.
-    notifier: Notifier,
+    /// Whoever was given, or else who is told when it runs.
+    notifier: Option<Notifier>,
     /// Made at the first turn.
     wire: Option<Wire>,
     numbering: Option<Arc<Numbering>>,
@@ -112,7 +112,7 @@ impl Schedule {
             is_paused: false,
             changes,
             sender,
-            notifier: Notifier::default(),
+            notifier: None,
             wire: None,
             numbering: None,
             tasks: JoinSet::new(),
@@ -130,6 +130,15 @@ impl Schedule {
         }
     }
 
+    /// Tells what becomes of mirrors there, and not to somebody of its own.
+    #[must_use]
+    pub fn telling(self, notifier: Notifier) -> Self {
+        Self {
+            notifier: Some(notifier),
+            ..self
+        }
+    }
+
     /// What gives this schedule other settings while it runs.
     pub fn reconfigure(&self) -> Reconfigure {
         Reconfigure(self.sender.clone())
@@ -137,15 +146,22 @@ impl Schedule {
 
     /// Crawls until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let (notifier, delivery) = Notifier::start(&self.options.notify);
-        self.notifier = notifier;
+        let delivery = if self.notifier.is_none() {
+            let (notifier, delivery) = Notifier::start(&self.options.notify);
+            self.notifier = Some(notifier);
+            Some(delivery)
+        } else {
+            None
+        };
         self.options.stop = shutdown.clone();
         self.keep_crawling(shutdown).await;
         // What is under way ends there; what it has found is recorded, and that is told.
         if timeout(RECORDING, self.all_finished()).await.is_err() {
             self.tasks.shutdown().await;
         }
-        delivery.finish(DELIVERY).await;
+        if let Some(delivery) = delivery {
+            delivery.finish(DELIVERY).await;
+        }
     }
 
     async fn all_finished(&mut self) {
@@ -227,7 +243,7 @@ impl Schedule {
                     },
                 },
                 doubt: doubt.clone(),
-                notifier: self.notifier.clone(),
+                notifier: self.notifier.clone().unwrap_or_default(),
             })
         });
         let remembered = &snapshot.remembered;

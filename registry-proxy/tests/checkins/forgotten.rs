@@ -1,13 +1,60 @@
-//! What becomes of it: silence, tokens that are taken back, mirrors that become public.
+//! What becomes of it: notices, silence, tokens that are taken back, mirrors that become public.
+
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use registry_proxy::checkin::Token;
-use registry_proxy::crawler::Depth;
+use registry_proxy::crawler::{self, Depth};
+use registry_proxy::db::{Crawl, Outcome};
 use registry_proxy::network::{NewHost, Visibility};
+use registry_proxy::snapshot::Settings;
 use reqwest::StatusCode;
+use serde_json::Value;
 
-use crate::bench::name;
-use crate::hall::{Hall, private};
+use crate::bench::{Bench, name};
+use crate::hall::{Hall, config, private};
+
+#[tokio::test]
+async fn a_mirror_that_returns_by_its_word_is_told_to_whoever_is_to_be_told() {
+    let bench = Bench::new();
+    let mut config = config(&bench);
+    let told = bench.directory.path().join("notices");
+    let script = format!("cat >> {}", told.display());
+    config.notify.command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    let hall = Hall::of(bench, &config).await;
+    let notices = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&told).unwrap_or_default();
+        let lines = text.lines().map(serde_json::from_str);
+        lines.map_while(Result::ok).collect()
+    };
+    let mut events = Vec::new();
+    for host in ["m", "n"] {
+        let token = hall.enter(&private(host));
+        let (id, catalog) = (hall.id(host), hall.bench.catalog());
+        for _ in 0..4 {
+            let crawl = Crawl::new(Timestamp::now(), Outcome::Failed("silent".to_owned()));
+            let mut database = hall.bench.database();
+            database.record_crawl(id, &crawl, &catalog).unwrap();
+        }
+        assert!(hall.bench.standing(host).is_err());
+        hall.told(&token, &hall.report()).await;
+        assert_eq!(hall.bench.standing(host), Ok(()));
+        events.push(format!("{host} returned"));
+        for _ in 0..300 {
+            if notices().len() >= events.len() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let word = |notice: &Value, field: &str| notice[field].as_str().unwrap().to_owned();
+        let of = |notice: &Value| format!("{} {}", word(notice, "mirror"), word(notice, "event"));
+        assert_eq!(notices().iter().map(of).collect::<Vec<_>>(), events);
+        // Once more after the configuration was read anew.
+        let settings = Settings::of(&config, hall.live.geo());
+        let crawls = crawler::Settings::read(&config).unwrap();
+        hall.live.put(&config, settings, Some(crawls)).await;
+    }
+}
 
 #[tokio::test]
 async fn what_silent_mirrors_have_said_is_forgotten() {

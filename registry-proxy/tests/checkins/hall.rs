@@ -15,7 +15,7 @@ use oci_mirror::tree::catalog::BlobId;
 use registry_proxy::checkin::Token;
 use registry_proxy::config::Config;
 use registry_proxy::network::{HostId, NewHost, Visibility};
-use registry_proxy::server::FrontEnd;
+use registry_proxy::server::{FrontEnd, Live};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -28,6 +28,7 @@ pub(crate) struct Hall {
     pub(crate) bench: Bench,
     pub(crate) address: String,
     pub(crate) client: reqwest::Client,
+    pub(crate) live: Live,
     /// Ends with it.
     _serving: JoinSet<()>,
 }
@@ -35,19 +36,22 @@ pub(crate) struct Hall {
 impl Hall {
     pub(crate) async fn open() -> Self {
         let bench = Bench::new();
-        let mut config = Config {
-            listen: vec!["127.0.0.1:0".parse().unwrap()],
-            ..bench.config()
-        };
-        config.crawler.enabled = false;
-        let front_end = FrontEnd::bind(&config).await.unwrap();
+        let config = config(&bench);
+        Self::of(bench, &config).await
+    }
+
+    /// With a configuration of the bench.
+    pub(crate) async fn of(bench: Bench, config: &Config) -> Self {
+        let front_end = FrontEnd::bind(config).await.unwrap();
         let address = front_end.local_addresses()[0].to_string();
+        let live = front_end.live();
         let mut serving = JoinSet::new();
         serving.spawn(front_end.run(CancellationToken::new()));
         Self {
             bench,
             address,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            live,
             _serving: serving,
         }
     }
@@ -148,6 +152,16 @@ impl Hall {
         assert_eq!(answer.status(), StatusCode::OK);
         answer.text().await.unwrap()
     }
+}
+
+/// That of a front end which does not crawl.
+pub(crate) fn config(bench: &Bench) -> Config {
+    let mut config = Config {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        ..bench.config()
+    };
+    config.crawler.enabled = false;
+    config
 }
 
 /// A call that holds this text, packed as MirrorManager's clients do.
