@@ -246,6 +246,7 @@ impl Desk {
             serial: Some(report.serial),
             state: Some(report.state),
             repositories: report.repositories.as_ref().map(|it| count(it.len())),
+            carried: Some(report.carried()),
             blobs: 0,
             damaged: report.damaged.as_ref().map(|it| count(it.len())),
         };
@@ -359,6 +360,7 @@ impl Desk {
             serial: None,
             state: None,
             repositories: Some(repositories.clone().count() as u64),
+            carried: None,
             blobs: 0,
             damaged: None,
         };

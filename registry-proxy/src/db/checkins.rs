@@ -42,6 +42,9 @@ pub struct CheckIn {
     pub state: Option<Digest>,
     /// How many repositories it carries; none: all.
     pub repositories: Option<u64>,
+    /// What tells these from as many others, if it can be the same as last time: a digest of them.
+    #[serde(skip)]
+    pub carried: Option<Digest>,
     /// How many blobs were taken as present.
     pub blobs: u64,
     /// How many of its blobs are damaged, if it has looked.
@@ -266,7 +269,7 @@ impl Database {
     }
 
     /// Writes down that a private mirror is as it was, if that is so: its state is that of its last report, it carries
-    /// as much, and what it said then is not forgotten.
+    /// the same, and what it said then is not forgotten.
     pub fn check_in_again(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
         self.write("record a check-in in", |transaction| {
             let query = "SELECT last.blobs FROM host
@@ -276,7 +279,7 @@ impl Database {
                            AND host.state_digest = ?2 AND presence.verified != x''
                            AND last.id = (SELECT max(id) FROM check_in WHERE host = ?1)
                            AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4
-                           AND last.repositories IS ?5";
+                           AND last.carried = ?5";
             let last = transaction.query_row(
                 query,
                 params![
@@ -284,7 +287,7 @@ impl Database {
                     entry.state.map(|state| state.to_string()),
                     entry.way.as_str(),
                     entry.serial.map(count),
-                    entry.repositories.map(count),
+                    entry.carried.map(|carried| carried.to_string()),
                 ],
                 |row| row.get::<_, i64>(0),
             );
@@ -320,7 +323,7 @@ impl Database {
     pub fn check_ins(&self, host: HostId) -> Result<Vec<CheckIn>, Error> {
         let read = || {
             let query =
-                "SELECT at, way, serial, state_digest, repositories, blobs, damaged FROM check_in
+                "SELECT at, way, serial, state_digest, repositories, blobs, damaged, carried FROM check_in
                          WHERE host = ?1 ORDER BY id DESC";
             let mut statement = self.connection.prepare_cached(query)?;
             let mut rows = statement.query([host.0])?;
@@ -340,6 +343,7 @@ impl Database {
                         serial: number(2)?,
                         state: text(3)?.and_then(|digest| digest.parse().ok()),
                         repositories: number(4)?,
+                        carried: text(7)?.and_then(|digest| digest.parse().ok()),
                         blobs: number(5)?.unwrap_or_default(),
                         damaged: number(6)?,
                     });
@@ -393,8 +397,8 @@ const SILENT: &str = "FROM host JOIN presence ON presence.host = host.id
 /// Enters a check-in into the history of its host, and forgets the oldest.
 fn enter(transaction: &Transaction<'_>, host: HostId, entry: &CheckIn) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO check_in (host, at, way, serial, state_digest, repositories, blobs, damaged)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO check_in (host, at, way, serial, state_digest, repositories, blobs, damaged, carried)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             host.0,
             entry.at.to_string(),
@@ -404,6 +408,7 @@ fn enter(transaction: &Transaction<'_>, host: HostId, entry: &CheckIn) -> rusqli
             entry.repositories.map(count),
             count(entry.blobs),
             entry.damaged.map(count),
+            entry.carried.map(|carried| carried.to_string()),
         ],
     )?;
     transaction.execute(

@@ -92,6 +92,31 @@ async fn an_equal_serial_proves_nothing_and_a_state_that_was_told_is_remembered(
 }
 
 #[tokio::test]
+async fn as_many_repositories_that_are_others_are_another_report() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let [debian, alpine] = ["debian/base", "alpine"].map(|name| hall.bench.blobs_of(name));
+    let mut report = hall.report();
+    report["repositories"] = json!(["alpine"]);
+    hall.told(&token, &report).await;
+    assert_eq!(hall.held("m"), alpine);
+    report["repositories"] = json!(["debian/base"]);
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), debian);
+    // The order in which they are named makes no other of it.
+    report["repositories"] = json!(["debian/base", "alpine"]);
+    report["state"] = json!(Algorithm::Sha256.digest(b"its own"));
+    report["blobs"] = packed(&alpine);
+    hall.told(&token, &report).await;
+    report["blobs"] = Value::Null;
+    report["repositories"] = json!(["alpine", "debian/base"]);
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), alpine);
+    report["repositories"] = json!(["alpine", "debian/other"]);
+    assert_eq!(hall.told(&token, &report).await["presence"], "wanted");
+}
+
+#[tokio::test]
 async fn told_damage_holds_until_that_blob_was_verified() {
     let hall = Hall::open().await;
     let token = hall.enter(&private("m"));
