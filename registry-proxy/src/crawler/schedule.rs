@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::doubt::Doubt;
-use super::once::{self, Crawler, Error, HostReport};
+use super::once::{self, Crawled, Crawler, Error, HostReport};
 use super::turn;
 use super::visit::{Depth, Occasion, Options, Surroundings};
 use super::wire::{self, Wire};
@@ -282,25 +282,33 @@ impl Schedule {
             let (id, host) = (turn.host.id, turn.host);
             let (popular, remembered) = (popular.clone(), Arc::clone(remembered));
             let (crawler, slots) = (Arc::clone(crawler), Arc::clone(&self.slots));
+            let snapshot = Arc::clone(&self.snapshot);
             let task = self.tasks.spawn(async move {
                 let _slot = slots.acquire().await;
                 if crawler.surroundings.options.stop.is_cancelled() {
                     return Ok(None);
                 }
                 // It may have waited for a slot, and more may have been said of it meanwhile.
+                let catalog = &crawler.surroundings.catalog;
+                let is_newest = |snapshot: Arc<Snapshot>| Arc::ptr_eq(&snapshot.catalog, catalog);
                 let occasion = Occasion {
                     now: Timestamp::now(),
                     suspects: remembered.suspects.take(id),
                     popular,
+                    is_by_name: false,
+                    is_outdated: !snapshot.load_full().is_some_and(is_newest),
                 };
-                let result = crawler.crawl(&host, &occasion).await;
-                if !matches!(&result, Ok(Some(report)) if report.failure.is_none()) {
+                let came_to = crawler.crawl(&host, &occasion).await;
+                if !matches!(&came_to, Ok(Crawled::Reported(report)) if report.failure.is_none()) {
                     // Nobody has looked.
                     for suspect in occasion.suspects {
                         remembered.suspects.note(id, suspect);
                     }
                 }
-                result
+                Ok(match came_to? {
+                    Crawled::Reported(report) => Some(report),
+                    Crawled::Taken | Crawled::Spared => None,
+                })
             });
             self.underway.insert(task.id(), id);
             self.begun.insert(id, Instant::now());
@@ -344,7 +352,7 @@ impl Schedule {
                 Err(stopped) => (stopped.id(), Err(Error::Stopped)),
             };
             self.underway.remove(&id);
-            // Another process was faster.
+            // Another process was faster, or the mirror itself.
             if let Some(result) = result.transpose() {
                 return Some(result);
             }
