@@ -1,4 +1,4 @@
-//! Check-ins: tokens, what mirrors have said, and what follows.
+//! Check-ins: what mirrors have said, and what follows.
 //!
 //! For a public mirror all that follows is that it is looked at soon. For a private one what it says is what is known
 //! of it, by the same arithmetic as what a crawl finds; it is not crawled any more then, and when it falls silent what
@@ -13,7 +13,6 @@ use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::{Serialize, Serializer};
-use subtle::ConstantTimeEq as _;
 
 use super::crawls::{Crawl, Outcome, Recorded, Scope, Verdict};
 use super::held::Told;
@@ -21,9 +20,8 @@ use super::numbers::Book;
 use super::presence::{bitmap, bytes};
 use super::record::count;
 use super::rounds::clock;
-use super::{Database, Error, health, hosts, record, repositories};
-use crate::checkin::Token;
-use crate::network::{Health, Host, HostId, HostName};
+use super::{Database, Error, health, record, repositories};
+use crate::network::{Health, HostId};
 
 /// How many check-ins of a host are remembered.
 const HISTORY: u32 = 50;
@@ -88,73 +86,6 @@ impl Serialize for Way {
 }
 
 impl Database {
-    /// Gives a host a token; the one it had is worth nothing any more.
-    pub fn set_token(
-        &mut self,
-        name: &HostName,
-        token: &Token,
-        at: Timestamp,
-    ) -> Result<(), Error> {
-        self.write("change a mirror in", |transaction| {
-            let entered = transaction.execute(
-                "INSERT OR REPLACE INTO token (host, key, hash, created_at)
-                 SELECT id, ?2, ?3, ?4 FROM host WHERE name = ?1",
-                params![name.as_str(), token.key(), token.hash(), at.to_string()],
-            )?;
-            match entered {
-                0 => Err(Error::NameUnknown(name.to_string()).into()),
-                _ => Ok(()),
-            }
-        })
-    }
-
-    /// Takes the token of a host back; whether it had one. What rests on its word alone is forgotten, and a private
-    /// one is crawled again.
-    pub fn revoke_token(&mut self, name: &HostName) -> Result<bool, Error> {
-        self.write("change a mirror in", |transaction| {
-            let query = "SELECT id, checked_in_at IS NOT NULL FROM host WHERE name = ?1";
-            let found = transaction.query_row(query, [name.as_str()], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
-            });
-            let (id, has_checked_in) = found
-                .optional()?
-                .ok_or_else(|| Error::NameUnknown(name.to_string()))?;
-            if has_checked_in {
-                hosts::forget(transaction, id)?;
-            }
-            Ok(transaction.execute("DELETE FROM token WHERE host = ?1", [id])? > 0)
-        })
-    }
-
-    /// Whether a host has a token.
-    pub fn has_token(&self, host: HostId) -> Result<bool, Error> {
-        let query = "SELECT 1 FROM token WHERE host = ?1";
-        let find = || self.connection.prepare_cached(query)?.exists([host.0]);
-        find().map_err(|source| self.failed("read mirrors from", source))
-    }
-
-    /// The host that a token is of.
-    ///
-    /// It takes as long to find that there is none.
-    pub fn bearer(&self, token: &Token) -> Result<Option<Host>, Error> {
-        let find = || {
-            let query = "SELECT host.name, token.hash FROM token JOIN host ON host.id = token.host WHERE key = ?1";
-            let mut statement = self.connection.prepare_cached(query)?;
-            statement
-                .query_row([token.key()], |row| {
-                    Ok((row.get::<_, String>(0)?, row.get::<_, [u8; 32]>(1)?))
-                })
-                .optional()
-        };
-        let found = find().map_err(|source| self.failed("read mirrors from", source))?;
-        let (name, hash) = found.unwrap_or_default();
-        let is_right = bool::from(hash.ct_eq(&token.hash()));
-        match name.parse() {
-            Ok(name) if is_right => Ok(Some(self.host(&name)?.host)),
-            Ok(_) | Err(_) => Ok(None),
-        }
-    }
-
     /// Writes down what a public mirror has said, and whether it is to be looked at soon because of it: not if that
     /// very state was seen there already, and all was well.
     pub fn hint(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {

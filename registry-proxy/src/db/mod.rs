@@ -19,6 +19,7 @@ mod repositories;
 mod rounds;
 mod schema;
 mod sites;
+mod tokens;
 
 use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
