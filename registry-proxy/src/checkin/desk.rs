@@ -171,11 +171,24 @@ impl Desk {
         {
             return Ok(());
         }
-        for name in self.write(|database| database.expire_check_ins(before))? {
+        let (silent, dropped) = self.write(|database| {
+            let silent = database.expire_check_ins(before)?;
+            Ok((silent, database.expire_categories(before)?))
+        })?;
+        for name in silent {
             warn!(
                 host.name = name,
                 "{} has not checked in for {expire:#}: what it holds is not known any more",
                 name.escape_debug()
+            );
+        }
+        for (name, category) in dropped {
+            warn!(
+                host.name = name,
+                category,
+                "{} has told nothing of `{}` for {expire:#}: what it holds of it is not known any more",
+                name.escape_debug(),
+                category.escape_debug()
             );
         }
         Ok(())
@@ -280,8 +293,9 @@ impl Desk {
         };
         entry.blobs = present(&verdicts);
         let recorded =
-            self.write(|database| database.check_in(host.id, &entry, verdicts, None, catalog))?;
-        self.tell(host, &entry, recorded)?;
+            self.write(|database| database.check_in(host.id, &entry, verdicts, catalog))?;
+        // Meanwhile it is another mirror, or none.
+        self.tell(host, &entry, &recorded.ok_or(Refusal::Unknown)?);
         Ok(answer(Presence::Taken, Crawl::None))
     }
 
@@ -353,13 +367,13 @@ impl Desk {
                 "{name}: directories updated: {count} added: 0 deleted 0"
             );
         }
-        let repositories = categories.iter().flat_map(|it| &it.repositories);
-        let mut entry = CheckIn {
+        let repositories = categories.iter().map(|it| it.repositories.len() as u64);
+        let entry = CheckIn {
             at: now,
             way: Way::XmlRpc,
             serial: None,
             state: None,
-            repositories: Some(repositories.clone().count() as u64),
+            repositories: Some(repositories.sum()),
             carried: None,
             blobs: 0,
             damaged: None,
@@ -367,15 +381,14 @@ impl Desk {
         if host.is_private() {
             let snapshot = self.snapshot.load_full().ok_or(Refusal::Unavailable)?;
             let catalog = &snapshot.catalog;
-            let named = presence::named(repositories, host, catalog);
+            let named = presence::named(categories, host, catalog);
             let recorded = self.write(|database| {
-                let listed = database.listed_for(host.id, catalog)?;
-                let verdicts = presence::of_directories(&named, &listed);
-                entry.blobs = present(&verdicts);
-                database.check_in(host.id, &entry, verdicts, Some(&named), catalog)
+                database.check_in_by_category(host.id, &entry, &named, catalog)
             })?;
-            self.tell(host, &entry, recorded)?;
-            if entry.blobs == 0 && !named.is_empty() {
+            // Meanwhile it is another mirror, or none.
+            let (entry, recorded) = recorded.ok_or(Refusal::Unknown)?;
+            self.tell(host, &entry, &recorded);
+            if entry.blobs == 0 && named.values().any(|blobs| !blobs.is_empty()) {
                 told.push_str("what is there counts from the next time on\n");
             }
         } else {
@@ -397,15 +410,8 @@ impl Desk {
         Ok(if is_hinted { Crawl::Soon } else { Crawl::None })
     }
 
-    /// Tells what a check-in of a private mirror has come to; refuses what came to nothing.
-    fn tell(
-        &self,
-        host: &Host,
-        entry: &CheckIn,
-        recorded: Option<Recorded>,
-    ) -> Result<(), Refusal> {
-        // Meanwhile it is another mirror, or none.
-        let recorded = recorded.ok_or(Refusal::Unknown)?;
+    /// Tells what a check-in of a private mirror has come to.
+    fn tell(&self, host: &Host, entry: &CheckIn, recorded: &Recorded) {
         info!(
             host.name = %host.name,
             serial = entry.serial,
@@ -413,10 +419,9 @@ impl Desk {
             way = %entry.way,
             "{} has checked in", host.name
         );
-        for notice in Notice::of(&recorded, &host.site, &[], entry.at) {
+        for notice in Notice::of(recorded, &host.site, &[], entry.at) {
             self.notifier.tell(notice);
         }
-        Ok(())
     }
 
     /// Looks something up, if there is a database.

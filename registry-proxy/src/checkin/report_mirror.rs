@@ -31,6 +31,9 @@ pub const MAX_REPOSITORIES: usize = 100_000;
 /// Most categories named.
 const MAX_CATEGORIES: usize = 1000;
 
+/// Longest name of a category.
+const MAX_NAME: usize = 255;
+
 /// What a mirror says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckIn {
@@ -195,6 +198,9 @@ impl<'de> Visitor<'de> for Sections {
                     }
                     if check_in.categories.len() >= MAX_CATEGORIES {
                         return Err(A::Error::custom("too many categories"));
+                    }
+                    if name.len() > MAX_NAME {
+                        return Err(A::Error::custom("too long a name"));
                     }
                     named += section.dirtree.repositories.len();
                     if named > MAX_REPOSITORIES {
@@ -429,6 +435,7 @@ mod tests {
             b"{\"site\": {\"name\": \"secret\"}}",
             b"{\"secret\": 1}",
             b"{\"secret\": {\"dirtree\": []}}",
+            format!("{{\"secret{}\": {{}}}}", "t".repeat(250)).as_bytes(),
             b"{} {}",
             b"{",
         ] {

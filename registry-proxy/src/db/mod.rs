@@ -4,6 +4,7 @@
 //! here: it reads the snapshot that is built from [`Database::hosts`] and [`Database::presence`].
 
 mod accounts;
+mod categories;
 mod checkins;
 mod crawls;
 mod evidence;

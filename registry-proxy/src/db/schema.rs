@@ -207,7 +207,16 @@ CREATE TABLE check_in (                                  -- the last 50 of each 
 CREATE INDEX check_in_by_host ON check_in (host, id);
 ";
 
-/// Check-ins: which report is the same as the last one.
+/// Check-ins: which report is the same as the last one, and what was named by category.
 const FOURTH: &str = "
 ALTER TABLE check_in ADD COLUMN carried TEXT;            -- the digest of what it says that it carries; NULL: not told, or before there was this
+ALTER TABLE host DROP COLUMN listed;                     -- of no category, so that nothing could be found to be gone
+
+CREATE TABLE category (                                  -- of a check-in over XML-RPC
+    host      INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+    name      TEXT NOT NULL,
+    blobs     BLOB NOT NULL,                             -- what the catalog held of its repositories when it was named
+    named_at  TEXT NOT NULL,                             -- the last time
+    PRIMARY KEY (host, name)
+) STRICT, WITHOUT ROWID;
 ";

@@ -116,8 +116,7 @@ impl Hall {
         };
         let all = (0..catalog.blobs().len()).map(|id| BlobId(u32::try_from(id).unwrap()));
         let verdicts = all.map(|id| (id, Verdict::Confirmed)).collect();
-        let recorded =
-            (self.bench.database()).check_in(self.id(host), &entry, verdicts, None, &catalog);
+        let recorded = (self.bench.database()).check_in(self.id(host), &entry, verdicts, &catalog);
         assert!(recorded.unwrap().is_some());
     }
 
@@ -157,18 +156,31 @@ impl Hall {
 
     /// What a mirror is told that checks in as with MirrorManager.
     pub(crate) async fn called(&self, host: &str, token: &Token, directories: &[&str]) -> String {
-        let tree: serde_json::Map<String, Value> = directories
-            .iter()
-            .map(|path| ((*path).to_owned(), json!({})))
-            .collect();
-        let text = json!({
+        self.called_with(host, token, &[("containers", directories)])
+            .await
+    }
+
+    /// The same, of these categories.
+    pub(crate) async fn called_with(
+        &self,
+        host: &str,
+        token: &Token,
+        categories: &[(&str, &[&str])],
+    ) -> String {
+        let mut text = json!({
             "version": 0,
             "global": {"enabled": "1", "server": "x"},
             "site": {"enabled": "1", "name": host, "password": token.reveal()},
             "host": {"enabled": "1", "name": host, "user_active": "1"},
             "stats": {},
-            "containers": {"enabled": "1", "dirtree": tree},
         });
+        for (category, directories) in categories {
+            let tree: serde_json::Map<String, Value> = directories
+                .iter()
+                .map(|path| ((*path).to_owned(), json!({})))
+                .collect();
+            text[category] = json!({"enabled": "1", "dirtree": tree});
+        }
         let answer = self.call(call(text.to_string().as_bytes())).await;
         assert_eq!(answer.status(), StatusCode::OK);
         answer.text().await.unwrap()

@@ -1,0 +1,173 @@
+//! Categories: what mirrors have directories for that check in as with MirrorManager.
+//!
+//! Such a call says, category by category, which directories are there, and nothing of how new it is what is in them. So
+//! what the catalog held of a category when it was named counts at a later call, once there was a sync.
+//!
+//! A category is told whole, as MirrorManager takes it: what it named once and does not name any more is gone, unless
+//! another one names it. Of a category that a call does not name it says nothing, since quick-fedora-mirror tells only
+//! of those that have changed; but one that is not told of for as long as a silent mirror is believed is gone too.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use oci_mirror::tree::Catalog;
+use oci_mirror::tree::catalog::BlobId;
+use roaring::RoaringBitmap;
+use rusqlite::{Transaction, params};
+
+use super::crawls::{Scope, Verdict};
+use super::held::Told;
+use super::numbers::Book;
+use super::presence::{bitmap, bytes};
+use super::rounds::clock;
+use super::{Database, Error, record};
+use crate::network::HostId;
+
+/// Of how many categories of a host it is remembered what they named.
+const MOST: usize = 1000;
+
+/// What counts of a call, by the database's numbers.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// What is there.
+    pub(super) there: RoaringBitmap,
+    /// What is there no more, or is not to be believed any more.
+    pub(super) lost: RoaringBitmap,
+}
+
+/// What the catalog held of a category when it was named.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Listed {
+    blobs: RoaringBitmap,
+    /// When it was named last, as text that sorts.
+    named_at: String,
+}
+
+/// Writes down what a call names, and says what of it counts. `named` are numbers of the catalog, by category.
+pub(super) fn count(
+    transaction: &Transaction<'_>,
+    book: &mut Book,
+    (host, at): (HostId, Timestamp),
+    named: &BTreeMap<String, RoaringBitmap>,
+    catalog: &Catalog,
+) -> rusqlite::Result<Counted> {
+    let mut listed = read(transaction, host)?;
+    let mut counted = Counted::default();
+    for (category, blobs) in named {
+        let ids = blobs.iter().map(|id| (BlobId(id), Verdict::Unknown));
+        let ids: Vec<_> = ids.collect();
+        let now = record::blobs(transaction, book, &ids, catalog)?;
+        let now: RoaringBitmap = now.into_iter().collect();
+        let before = listed.remove(category).unwrap_or_default();
+        counted.there |= &before.blobs & &now;
+        counted.lost |= &before.blobs - &now;
+        let after = Listed {
+            blobs: now,
+            named_at: clock(at),
+        };
+        write(transaction, host, category, &after)?;
+        if !after.blobs.is_empty() {
+            listed.insert(category.clone(), after);
+        }
+    }
+    while listed.len() > MOST
+        && let Some(oldest) = oldest(&listed)
+    {
+        write(transaction, host, &oldest, &Listed::default())?;
+        counted.lost |= listed.remove(&oldest).unwrap_or_default().blobs;
+    }
+    for other in listed.values() {
+        counted.lost -= &other.blobs;
+    }
+    counted.there -= &counted.lost;
+    Ok(counted)
+}
+
+fn oldest(listed: &BTreeMap<String, Listed>) -> Option<String> {
+    let oldest = listed.iter().min_by_key(|(_, it)| &it.named_at);
+    oldest.map(|(category, _)| category.clone())
+}
+
+/// What is remembered of all categories of a host.
+fn read(transaction: &Transaction<'_>, host: HostId) -> rusqlite::Result<BTreeMap<String, Listed>> {
+    let query = "SELECT name, blobs, named_at FROM category WHERE host = ?1";
+    let mut statement = transaction.prepare_cached(query)?;
+    let rows = statement.query_map([host.0], |row| {
+        let listed = Listed {
+            blobs: bitmap(&row.get::<_, Vec<u8>>(1)?),
+            named_at: row.get(2)?,
+        };
+        Ok((row.get(0)?, listed))
+    });
+    rows?.collect()
+}
+
+/// Remembers what a category names; nothing is forgotten.
+fn write(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    category: &str,
+    listed: &Listed,
+) -> rusqlite::Result<()> {
+    if listed.blobs.is_empty() {
+        let query = "DELETE FROM category WHERE host = ?1 AND name = ?2";
+        transaction.execute(query, params![host.0, category])?;
+    } else {
+        transaction.execute(
+            "INSERT OR REPLACE INTO category (host, name, blobs, named_at) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                host.0,
+                category,
+                bytes(listed.blobs.clone()),
+                listed.named_at
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Forgets what a host has named: what it lists from now on it may not have synced.
+pub(super) fn forget(transaction: &Transaction<'_>, host: HostId) -> rusqlite::Result<()> {
+    let query = "DELETE FROM category WHERE host = ?1";
+    transaction.execute(query, [host.0]).map(drop)
+}
+
+/// Whether a host is believed what it says of itself.
+pub(super) fn is_believed(transaction: &Transaction<'_>, host: HostId) -> rusqlite::Result<bool> {
+    let query = "SELECT 1 FROM host WHERE id = ?1 AND checked_in_at IS NOT NULL";
+    transaction.prepare_cached(query)?.exists([host.0])
+}
+
+impl Database {
+    /// Forgets what mirrors hold of categories that they have not told of since `before`, and says which these are: a
+    /// mirror and its category.
+    pub fn expire_categories(&mut self, before: Timestamp) -> Result<Vec<(String, String)>, Error> {
+        self.write("change mirrors in", |transaction| {
+            let query = "SELECT host.id, host.name, category.name FROM category
+                         JOIN host ON host.id = category.host WHERE named_at < ?1";
+            let mut statement = transaction.prepare_cached(query)?;
+            let old = statement.query_map([clock(before)], |row| {
+                Ok((HostId(row.get(0)?), row.get(1)?, row.get(2)?))
+            })?;
+            let old: Vec<(HostId, String, String)> = old.collect::<rusqlite::Result<_>>()?;
+            let mut expired = Vec::new();
+            for (host, name, category) in old {
+                let mut listed = read(transaction, host)?;
+                let mut lost = listed.remove(&category).unwrap_or_default().blobs;
+                write(transaction, host, &category, &Listed::default())?;
+                for other in listed.values() {
+                    lost -= &other.blobs;
+                }
+                if is_believed(transaction, host)? {
+                    let told = Told {
+                        unknown: lost,
+                        ..Told::default()
+                    };
+                    record::held(transaction, host, Scope::Part, &told)?;
+                    expired.push((name, category));
+                }
+            }
+            Ok(expired)
+        })
+    }
+}
