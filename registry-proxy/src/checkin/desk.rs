@@ -389,7 +389,7 @@ impl Desk {
             let (entry, recorded) = recorded.ok_or(Refusal::Unknown)?;
             self.tell(host, &entry, &recorded);
             if entry.blobs == 0 && named.values().any(|blobs| !blobs.is_empty()) {
-                told.push_str("what is there counts from the next time on\n");
+                told.push_str("what is there counts from the call after the next sync on\n");
             }
         } else {
             self.hint(host, &entry)?;

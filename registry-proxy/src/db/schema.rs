@@ -216,6 +216,7 @@ CREATE TABLE category (                                  -- of a check-in over X
     host      INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
     name      TEXT NOT NULL,
     blobs     BLOB NOT NULL,                             -- what the catalog held of its repositories when it was named
+    listed_at TEXT NOT NULL,                             -- when that was: at the first call after a sync
     named_at  TEXT NOT NULL,                             -- the last time
     PRIMARY KEY (host, name)
 ) STRICT, WITHOUT ROWID;

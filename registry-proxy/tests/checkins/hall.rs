@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bzip2::Compression;
 use bzip2::write::BzEncoder;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::catalog::BlobId;
@@ -18,6 +18,7 @@ use registry_proxy::db::{CheckIn, Verdict, Way};
 use registry_proxy::network::{HostId, NewHost, Visibility};
 use registry_proxy::server::{FrontEnd, Live};
 use reqwest::{RequestBuilder, Response, StatusCode};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -154,7 +155,7 @@ impl Hall {
         request.send().await.unwrap()
     }
 
-    /// What a mirror is told that checks in as with MirrorManager.
+    /// What a mirror is told that checks in as with MirrorManager, after a sync.
     pub(crate) async fn called(&self, host: &str, token: &Token, directories: &[&str]) -> String {
         self.called_with(host, token, &[("containers", directories)])
             .await
@@ -162,6 +163,21 @@ impl Hall {
 
     /// The same, of these categories.
     pub(crate) async fn called_with(
+        &self,
+        host: &str,
+        token: &Token,
+        categories: &[(&str, &[&str])],
+    ) -> String {
+        // Whatever was listed before was longer ago than any sync takes.
+        let ago = Timestamp::now() - SignedDuration::from_hours(1);
+        let database = Connection::open(self.bench.database_path()).unwrap();
+        let query = "UPDATE category SET listed_at = ?1";
+        database.execute(query, [format!("{ago:.6}")]).unwrap();
+        self.called_again(host, token, categories).await
+    }
+
+    /// The same, and there was no sync since the last time.
+    pub(crate) async fn called_again(
         &self,
         host: &str,
         token: &Token,

@@ -1,5 +1,7 @@
 //! Check-ins as with MirrorManager.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use registry_proxy::crawler::Depth;
 use registry_proxy::network::NewHost;
@@ -19,7 +21,7 @@ async fn what_was_there_to_be_synced_counts_at_the_next_call() {
         first.contains("containers: directories updated: 2"),
         "{first}"
     );
-    assert!(first.contains("from the next time on"), "{first}");
+    assert!(first.contains("after the next sync"), "{first}");
     assert!(hall.held("m").is_empty());
 
     // What comes to the tree meanwhile it may have or not.
@@ -39,7 +41,7 @@ async fn what_was_there_to_be_synced_counts_at_the_next_call() {
     // Another part of it, told by itself, says nothing of these.
     let other = hall.called_with("m", &token, &[("others", &["blobs"])]);
     let other = other.await;
-    assert!(!other.contains("next time"), "{other}");
+    assert!(!other.contains("next sync"), "{other}");
     assert_eq!(hall.held("m"), alpine.union(&later).copied().collect());
 }
 
@@ -98,6 +100,35 @@ async fn what_a_category_does_not_name_any_more_is_gone() {
     hall.called_with("n", &token, &[("two", &[ALPINE])]).await;
     assert_eq!(hall.held("n"), alpine);
     assert!(debian.is_disjoint(&hall.held("n")));
+}
+
+#[tokio::test]
+async fn a_call_that_is_repeated_without_a_sync_renews_and_credits_nothing_new() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let all: [(&str, &[&str]); 1] = [("containers", &[DEBIAN, ALPINE])];
+    hall.called_with("m", &token, &all).await;
+    let again = hall.called_again("m", &token, &all).await;
+    assert!(again.contains("after the next sync"), "{again}");
+    assert!(hall.held("m").is_empty(), "the answer was lost, perhaps");
+    let old = hall.bench.blobs();
+    hall.called_with("m", &token, &all).await;
+    assert_eq!(hall.held("m"), old);
+
+    let checked_in = || hall.bench.database().turns().unwrap()[0].checked_in_at;
+    let before = checked_in().unwrap();
+    hall.bench.publish("alpine", &[b"a newer one"]);
+    hall.catch_up().await;
+    for _ in 0..2 {
+        hall.called_again("m", &token, &all).await;
+    }
+    let all = hall.bench.blobs();
+    let kept: BTreeSet<_> = old.intersection(&all).copied().collect();
+    assert!(kept.len() < all.len());
+    assert_eq!(hall.held("m"), kept);
+    assert!(checked_in().unwrap() > before, "it is not silent");
+    let check_ins = hall.bench.database().check_ins(hall.id("m")).unwrap();
+    assert_eq!(check_ins[0].blobs, kept.len() as u64);
 }
 
 #[tokio::test]
