@@ -22,12 +22,11 @@ use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::crawls::{Scope, Verdict};
-use super::held::Told;
+use super::crawls::Verdict;
 use super::numbers::Book;
 use super::presence::{bitmap, bytes};
+use super::record;
 use super::rounds::clock;
-use super::{Database, Error, record};
 use crate::network::HostId;
 
 /// Calls that are less than this apart are taken to be of one sync, as far as anything new counts. Who syncs more
@@ -190,44 +189,25 @@ pub(super) fn forget(transaction: &Transaction<'_>, host: HostId) -> rusqlite::R
     transaction.execute(query, [host.0]).map(drop)
 }
 
+/// Forgets what a host has named of one category; what no other names either, by the database's numbers.
+pub(super) fn drop_one(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    category: &str,
+) -> rusqlite::Result<RoaringBitmap> {
+    let mut listed = read(transaction, host)?;
+    let mut lost = listed.remove(category).unwrap_or_default().blobs;
+    write(transaction, host, category, &Listed::default())?;
+    for other in listed.values() {
+        lost -= &other.blobs;
+    }
+    Ok(lost)
+}
+
 /// Whether a host is believed what it says of itself.
 pub(super) fn is_believed(transaction: &Transaction<'_>, host: HostId) -> rusqlite::Result<bool> {
     let query = "SELECT 1 FROM host WHERE id = ?1 AND checked_in_at IS NOT NULL";
     transaction.prepare_cached(query)?.exists([host.0])
-}
-
-impl Database {
-    /// Forgets what mirrors hold of categories that they have not told of since `before`, and says which these are: a
-    /// mirror and its category.
-    pub fn expire_categories(&mut self, before: Timestamp) -> Result<Vec<(String, String)>, Error> {
-        self.write("change mirrors in", |transaction| {
-            let query = "SELECT host.id, host.name, category.name FROM category
-                         JOIN host ON host.id = category.host WHERE named_at < ?1";
-            let mut statement = transaction.prepare_cached(query)?;
-            let old = statement.query_map([clock(before)], |row| {
-                Ok((HostId(row.get(0)?), row.get(1)?, row.get(2)?))
-            })?;
-            let old: Vec<(HostId, String, String)> = old.collect::<rusqlite::Result<_>>()?;
-            let mut expired = Vec::new();
-            for (host, name, category) in old {
-                let mut listed = read(transaction, host)?;
-                let mut lost = listed.remove(&category).unwrap_or_default().blobs;
-                write(transaction, host, &category, &Listed::default())?;
-                for other in listed.values() {
-                    lost -= &other.blobs;
-                }
-                if is_believed(transaction, host)? {
-                    let told = Told {
-                        unknown: lost,
-                        ..Told::default()
-                    };
-                    record::held(transaction, host, Scope::Part, &told)?;
-                    expired.push((name, category));
-                }
-            }
-            Ok(expired)
-        })
-    }
 }
 
 #[cfg(test)]

@@ -257,46 +257,7 @@ impl Database {
         };
         read().map_err(|source| self.failed("read mirrors from", source))
     }
-
-    /// Whether something is offered on the word of a mirror that has not been heard of since `before`.
-    pub fn has_silent(&self, before: Timestamp) -> Result<bool, Error> {
-        let query =
-            format!("SELECT 1 {SILENT} UNION ALL SELECT 1 FROM category WHERE named_at < ?1");
-        let find = || {
-            let mut statement = self.connection.prepare_cached(&query)?;
-            statement.exists([clock(before)])
-        };
-        find().map_err(|source| self.failed("read mirrors from", source))
-    }
-
-    /// Forgets what private mirrors hold that have not been heard of since `before`, and says which these are. What
-    /// was damaged there is not forgotten.
-    pub fn expire_check_ins(&mut self, before: Timestamp) -> Result<Vec<String>, Error> {
-        self.write("change mirrors in", |transaction| {
-            let query = format!("SELECT host.id, host.name {SILENT}");
-            let mut statement = transaction.prepare_cached(&query)?;
-            let silent = statement.query_map([clock(before)], |row| {
-                Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?))
-            })?;
-            let silent: Vec<(u32, String)> = silent.collect::<rusqlite::Result<_>>()?;
-            for (id, _) in &silent {
-                transaction.execute(
-                    "UPDATE presence SET verified = x'', missing = x'',
-                                         revision = (SELECT 1 + max(revision) FROM presence)
-                     WHERE host = ?1",
-                    [id],
-                )?;
-                // What it lists when it comes back it may not have synced.
-                categories::forget(transaction, HostId(*id))?;
-            }
-            Ok(silent.into_iter().map(|(_, name)| name).collect())
-        })
-    }
 }
-
-/// Private hosts that were last heard of before some time, and of which something is known.
-const SILENT: &str = "FROM host JOIN presence ON presence.host = host.id
-     WHERE host.private = 1 AND host.checked_in_at < ?1 AND presence.verified != x''";
 
 /// The name and the health of a private host; `None` if it is gone or public.
 fn private(

@@ -19,6 +19,7 @@ mod record;
 mod repositories;
 mod rounds;
 mod schema;
+mod silence;
 mod sites;
 mod tokens;
 
