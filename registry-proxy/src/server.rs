@@ -19,6 +19,7 @@ use crate::config::{Config, Spoken};
 use crate::crawler;
 use crate::dispatch::Shared;
 use crate::geo::Geo;
+use crate::notify::{Delivery, Notifier};
 use crate::observe::{Observer, statistics};
 use crate::snapshot::{self, Reconfigure, Settings, Watcher};
 
@@ -31,6 +32,7 @@ pub struct FrontEnd {
     collector: statistics::Collector,
     shared: Arc<Shared>,
     live: Live,
+    delivery: Delivery,
 }
 
 /// What of a running front end can be changed.
@@ -89,7 +91,10 @@ impl FrontEnd {
         let tls = tls.transpose().map_err(Error::Tls)?;
         let trusted = TrustedProxies::new(config.trusted_proxies.clone());
         let (statistics, collector) = statistics::queue(config.statistics.sink());
+        // One for crawls and check-ins: what becomes of a mirror is told in order.
+        let (notifier, delivery) = Notifier::start(&config.notify);
         let crawls = crawler::Schedule::new(config, Arc::clone(&snapshot));
+        let crawls = crawls.telling(notifier.clone());
         let crawls = if config.crawler.enabled {
             crawls
         } else {
@@ -107,7 +112,7 @@ impl FrontEnd {
         let server = listen(config, sockets, &live).await?;
         let fallback = own_name(server.local_addresses().first());
         let shared = Shared {
-            desk: Arc::new(Desk::new(config, Arc::clone(&snapshot))),
+            desk: Arc::new(Desk::new(config, Arc::clone(&snapshot)).telling(notifier)),
             snapshot,
             trusted: Arc::clone(&live.trusted),
             fallback: fallback.parse().map_err(|_| Error::Address)?,
@@ -120,6 +125,7 @@ impl FrontEnd {
             collector,
             shared: Arc::new(shared),
             live,
+            delivery,
         })
     }
 
@@ -146,6 +152,7 @@ impl FrontEnd {
         // Only now, so that the last requests are in the last report.
         drained.cancel();
         while beside.join_next().await.is_some() {}
+        self.delivery.finish(crawler::schedule::DELIVERY).await;
     }
 }
 

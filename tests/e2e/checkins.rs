@@ -182,6 +182,11 @@ fn pythons_client_checks_in_and_what_it_has_counts_the_second_time() {
     );
     assert!(first.ends_with("checked in successful\n\n"), "{first:?}");
     assert_eq!(scene.show()["verified"], 0);
+    // There was a sync since.
+    let ago = Timestamp::now() - SignedDuration::from_hours(1);
+    let query = "UPDATE category SET listed_at = ?1";
+    let changed = scene.database().execute(query, [format!("{ago:.6}")]);
+    assert_eq!(changed.unwrap(), 1);
     scene.call(&scene.token);
     wait(|| scene.sent_to().is_some());
     let shown = scene.show();

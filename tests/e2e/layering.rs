@@ -82,6 +82,7 @@ fn pure_modules_touch_nothing_outside() {
         "registry-proxy/src/checkin/json.rs",
         "registry-proxy/src/checkin/presence.rs",
         "registry-proxy/src/checkin/report_mirror.rs",
+        "registry-proxy/src/checkin/report_mirror",
         "registry-proxy/src/checkin/xmlrpc.rs",
         "registry-proxy/src/client_address.rs",
         "registry-proxy/src/crawler/listing/line.rs",

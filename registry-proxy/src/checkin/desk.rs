@@ -1,6 +1,11 @@
 //! The desk: where mirrors check in.
+//!
+//! Who it is and what is written down is the same for both ways in: [`report`], of `mirror-tool`, and [`call`], as with
+//! MirrorManager.
 
-use std::fmt::Write as _;
+mod call;
+mod report;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,45 +13,26 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Body;
-use axum::extract;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::post;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Request, StatusCode};
+use http::header::ALLOW;
+use http::{HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use oci_mirror::http::files;
-use oci_mirror::tree::TreePath;
-use oci_mirror::tree::catalog::BlobId;
-use oci_mirror::tree::state::State;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::answer::Refusal;
-use super::json::{Answer, Crawl, Presence, Report, Status};
+use super::json::Crawl;
 use super::limit::Limits;
-use super::report_mirror::CheckIn as Announced;
-use super::request::{announced, bearer, expect, queue, read};
 use super::token::Token;
-use super::{presence, xmlrpc};
 use crate::config::Config;
-use crate::db::{self, CheckIn, Database, Recorded, Verdict, Way};
+use crate::db::{self, CheckIn, Database, Recorded};
 use crate::network::{Host, Inactive};
 use crate::notify::{Notice, Notifier};
 use crate::snapshot::Snapshot;
-
-/// Largest report. With all digests in it, it is one of more than a million blobs.
-const REPORT_BYTES: usize = 64 << 20;
-
-/// Largest report of a public mirror, whose blobs are found out by looking.
-const PUBLIC_REPORT_BYTES: usize = 8 << 20;
-
-/// A report of at most so many bytes is read at once; of larger ones few at a time.
-const SMALL: u64 = 1 << 20;
-
-/// Largest call of XML-RPC.
-const CALL_BYTES: usize = 8 << 20;
 
 /// How many large reports are read and looked at at a time: of private mirrors, and of public ones.
 const LARGE_REPORTS: usize = 2;
@@ -57,12 +43,6 @@ const CALLERS: usize = 16;
 /// How many calls of XML-RPC are unpacked at a time.
 const CALLS: usize = 2;
 
-/// How long a report may take to come.
-const READING: Duration = Duration::from_secs(300);
-
-/// How long a call may take to come.
-const CALLING: Duration = Duration::from_secs(30);
-
 /// Where mirrors check in.
 #[derive(Debug)]
 pub struct Desk {
@@ -71,6 +51,7 @@ pub struct Desk {
     takes_calls: bool,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     limits: Limits,
+    notifier: Notifier,
     /// Kept open, so that it costs little to find that a token is nobody's.
     reader: Mutex<Option<Database>>,
     large: Arc<Semaphore>,
@@ -81,11 +62,12 @@ pub struct Desk {
 
 /// The routes by which mirrors check in.
 pub fn router(desk: &Arc<Desk>) -> Router {
-    let mut router = Router::new().route("/api/v1/checkin", post(report).fallback(only_post));
+    let mut router =
+        Router::new().route("/api/v1/checkin", post(report::receive).fallback(only_post));
     if desk.takes_calls {
         // Where MirrorManager has it, and where its clients are told that it is.
         for path in ["/xmlrpc", "/mirrormanager/xmlrpc"] {
-            router = router.route(path, post(call).fallback(only_post));
+            router = router.route(path, post(call::receive).fallback(only_post));
         }
     }
     router.with_state(Arc::clone(desk))
@@ -98,23 +80,6 @@ async fn only_post() -> Response {
     response.map(Body::new)
 }
 
-async fn report(
-    extract::State(desk): extract::State<Arc<Desk>>,
-    request: Request<Body>,
-) -> Response {
-    match desk.report(request).await {
-        Ok(answer) => axum::Json(answer).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-async fn call(extract::State(desk): extract::State<Arc<Desk>>, request: Request<Body>) -> Response {
-    match desk.call(request).await {
-        Ok(text) => ([(CONTENT_TYPE, "text/xml")], text).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
 impl Desk {
     /// One for the mirrors of a database, which is opened when the first comes.
     pub fn new(config: &Config, snapshot: Arc<ArcSwapOption<Snapshot>>) -> Self {
@@ -124,12 +89,19 @@ impl Desk {
             takes_calls: config.check_in.xml_rpc,
             snapshot,
             limits: Limits::default(),
+            notifier: Notifier::default(),
             reader: Mutex::default(),
             large: Arc::new(Semaphore::new(LARGE_REPORTS)),
             large_public: Arc::new(Semaphore::new(LARGE_REPORTS)),
             callers: Arc::new(Semaphore::new(CALLERS)),
             calls: Arc::new(Semaphore::new(CALLS)),
         }
+    }
+
+    /// Tells what becomes of mirrors there, and not to the log alone.
+    #[must_use]
+    pub fn telling(self, notifier: Notifier) -> Self {
+        Self { notifier, ..self }
     }
 
     /// Forgets what silent mirrors have said, until `shutdown`.
@@ -163,44 +135,27 @@ impl Desk {
         {
             return Ok(());
         }
-        for name in self.write(|database| database.expire_check_ins(before))? {
+        let (silent, dropped) = self.write(|database| {
+            let silent = database.expire_check_ins(before)?;
+            Ok((silent, database.expire_categories(before)?))
+        })?;
+        for name in silent {
             warn!(
                 host.name = name,
                 "{} has not checked in for {expire:#}: what it holds is not known any more",
                 name.escape_debug()
             );
         }
+        for (name, category) in dropped {
+            warn!(
+                host.name = name,
+                category,
+                "{} has told nothing of `{}` for {expire:#}: what it holds of it is not known any more",
+                name.escape_debug(),
+                category.escape_debug()
+            );
+        }
         Ok(())
-    }
-
-    async fn report(self: Arc<Self>, request: Request<Body>) -> Result<Answer, Refusal> {
-        let (head, body) = request.into_parts();
-        let token = bearer(&head.headers);
-        let desk = Arc::clone(&self);
-        let host = blocking(move || desk.admit(token.as_ref())).await?;
-        expect(&head.headers, "application/json")?;
-        let (most, slots) = if host.is_private() {
-            (REPORT_BYTES, &self.large)
-        } else {
-            (PUBLIC_REPORT_BYTES, &self.large_public)
-        };
-        let length = announced(&head.headers, most)?;
-        let slot = if length.is_some_and(|length| length <= SMALL) {
-            None
-        } else {
-            // No mirror takes more than one.
-            let alone = self.limits.alone(host.id).ok_or(Refusal::Busy)?;
-            Some((alone, queue(slots).await?))
-        };
-        let body = read(body, most, READING).await?;
-        blocking(move || {
-            let _slot = slot;
-            let report =
-                Report::from_bytes(&body).map_err(|error| Refusal::Malformed(error.to_string()))?;
-            drop(body);
-            self.take(&host, &report, Timestamp::now())
-        })
-        .await
     }
 
     /// Who it is, if he may check in now. Blocks.
@@ -229,152 +184,6 @@ impl Desk {
         Ok(host)
     }
 
-    /// Writes down what a mirror reports. Blocks.
-    fn take(&self, host: &Host, report: &Report, now: Timestamp) -> Result<Answer, Refusal> {
-        let count = |number: usize| number as u64;
-        let mut entry = CheckIn {
-            at: now,
-            way: Way::Report,
-            serial: Some(report.serial),
-            state: Some(report.state),
-            repositories: report.repositories.as_ref().map(|it| count(it.len())),
-            blobs: 0,
-            damaged: report.damaged.as_ref().map(|it| count(it.len())),
-        };
-        let answer = |presence, crawl| Answer {
-            status: Status::Recorded,
-            presence,
-            crawl,
-        };
-        if !host.is_private() {
-            let crawl = self.hint(host, &entry)?;
-            return Ok(answer(Presence::None, crawl));
-        }
-        let snapshot = self.snapshot.load_full().ok_or(Refusal::Unavailable)?;
-        let catalog = &snapshot.catalog;
-        // It has what it had, and nothing in it was looked at.
-        if report.blobs.is_none()
-            && report.damaged.is_none()
-            && self.write(|database| database.check_in_again(host.id, &entry))?
-        {
-            info!(
-                host.name = %host.name,
-                serial = entry.serial,
-                way = %entry.way,
-                "{} has checked in as it was", host.name
-            );
-            return Ok(answer(Presence::Taken, Crawl::None));
-        }
-        let ours = own_state(&snapshot);
-        let Some(verdicts) = presence::of_report(report, host, catalog, ours.as_deref()) else {
-            return Ok(answer(Presence::Wanted, Crawl::None));
-        };
-        entry.blobs = present(&verdicts);
-        let recorded =
-            self.write(|database| database.check_in(host.id, &entry, verdicts, None, catalog))?;
-        tell(host, &entry, recorded)?;
-        Ok(answer(Presence::Taken, Crawl::None))
-    }
-
-    async fn call(self: Arc<Self>, request: Request<Body>) -> Result<String, Refusal> {
-        let (head, body) = request.into_parts();
-        expect(&head.headers, "text/xml")?;
-        announced(&head.headers, CALL_BYTES)?;
-        let caller = queue(&self.callers).await?;
-        let body = read(body, CALL_BYTES, CALLING).await?;
-        // Who is slow keeps nobody from being understood.
-        let slot = queue(&self.calls).await?;
-        blocking(move || {
-            let _slots = (caller, slot);
-            let argument = match xmlrpc::argument(&body) {
-                Ok(argument) => argument,
-                Err(error) => return self.fault(&error.to_string()),
-            };
-            drop(body);
-            let announced = match Announced::unpack(&argument) {
-                Ok(announced) => announced,
-                Err(error) => return self.fault(&error.to_string()),
-            };
-            drop(argument);
-            self.answer(&announced, Timestamp::now())
-        })
-        .await
-    }
-
-    /// Answers a call that was not understood, as if it were a stranger's.
-    fn fault(&self, reason: &str) -> Result<String, Refusal> {
-        let strangers = self.limits.stranger(Instant::now());
-        strangers.map_err(Refusal::TooOften)?;
-        Ok(xmlrpc::fault(reason))
-    }
-
-    /// Answers a call that was understood. Blocks.
-    fn answer(&self, announced: &Announced, now: Timestamp) -> Result<String, Refusal> {
-        let token = announced.password.parse().ok();
-        let admitted = self.admit(token.as_ref()).and_then(|host| {
-            let is_its =
-                host.name.as_str() == announced.host && host.site.as_str() == announced.site;
-            is_its.then_some(host).ok_or(Refusal::Unknown)
-        });
-        let text = match admitted.and_then(|host| self.take_call(&host, announced, now)) {
-            Ok(text) => text,
-            // As MirrorManager does: its clients print what they are told.
-            Err(refusal @ (Refusal::Unknown | Refusal::OutOfService(_))) => {
-                format!("error checking in: {refusal}\n")
-            }
-            Err(refusal) => return Err(refusal),
-        };
-        Ok(xmlrpc::answer(&text))
-    }
-
-    /// Writes down what a mirror says as with MirrorManager, and what it is told. Blocks.
-    fn take_call(
-        &self,
-        host: &Host,
-        announced: &Announced,
-        now: Timestamp,
-    ) -> Result<String, Refusal> {
-        let categories = &announced.categories;
-        let mut told = String::new();
-        for category in categories {
-            let (name, count) = (&category.name, category.directories);
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                told,
-                "{name}: directories updated: {count} added: 0 deleted 0"
-            );
-        }
-        let repositories = categories.iter().flat_map(|it| &it.repositories);
-        let mut entry = CheckIn {
-            at: now,
-            way: Way::XmlRpc,
-            serial: None,
-            state: None,
-            repositories: Some(repositories.clone().count() as u64),
-            blobs: 0,
-            damaged: None,
-        };
-        if host.is_private() {
-            let snapshot = self.snapshot.load_full().ok_or(Refusal::Unavailable)?;
-            let catalog = &snapshot.catalog;
-            let named = presence::named(repositories, host, catalog);
-            let recorded = self.write(|database| {
-                let listed = database.listed_for(host.id, catalog)?;
-                let verdicts = presence::of_directories(&named, &listed);
-                entry.blobs = present(&verdicts);
-                database.check_in(host.id, &entry, verdicts, Some(&named), catalog)
-            })?;
-            tell(host, &entry, recorded)?;
-            if entry.blobs == 0 && !named.is_empty() {
-                told.push_str("what is there counts from the next time on\n");
-            }
-        } else {
-            self.hint(host, &entry)?;
-        }
-        told.push_str("checked in successful\n");
-        Ok(told)
-    }
-
     /// Notes that a public mirror may be worth a look.
     fn hint(&self, host: &Host, entry: &CheckIn) -> Result<Crawl, Refusal> {
         let is_hinted = self.write(|database| database.hint(host.id, entry))?;
@@ -385,6 +194,20 @@ impl Desk {
             "{} has checked in", host.name
         );
         Ok(if is_hinted { Crawl::Soon } else { Crawl::None })
+    }
+
+    /// Tells what a check-in of a private mirror has come to.
+    fn tell(&self, host: &Host, entry: &CheckIn, recorded: &Recorded) {
+        info!(
+            host.name = %host.name,
+            serial = entry.serial,
+            blobs = entry.blobs,
+            way = %entry.way,
+            "{} has checked in", host.name
+        );
+        for notice in Notice::of(recorded, &host.site, &[], entry.at) {
+            self.notifier.tell(notice);
+        }
     }
 
     /// Looks something up, if there is a database.
@@ -417,43 +240,12 @@ impl Desk {
     }
 }
 
-/// Tells what a check-in of a private mirror has come to; refuses what came to nothing.
-fn tell(host: &Host, entry: &CheckIn, recorded: Option<Recorded>) -> Result<(), Refusal> {
-    // Meanwhile it is another mirror, or none.
-    let recorded = recorded.ok_or(Refusal::Unknown)?;
-    info!(
-        host.name = %host.name,
-        serial = entry.serial,
-        blobs = entry.blobs,
-        way = %entry.way,
-        "{} has checked in", host.name
-    );
-    for notice in Notice::of(&recorded, &host.site, &[], entry.at) {
-        Notifier::default().tell(notice);
-    }
-    Ok(())
-}
-
-/// The bytes of our `state.json`, unless the tree is another one by now.
-fn own_state(snapshot: &Snapshot) -> Option<Vec<u8>> {
-    let bytes = std::fs::read(TreePath::State.under(snapshot.tree.root())).ok()?;
-    let state = State::from_bytes(&bytes).ok()?;
-    (state == *snapshot.catalog.state()).then_some(bytes)
-}
-
 fn unavailable(error: &db::Error) -> Refusal {
     error!(
         error = error as &dyn std::error::Error,
         "a check-in cannot be recorded"
     );
     Refusal::Unavailable
-}
-
-/// How many blobs are there.
-fn present(verdicts: &[(BlobId, Verdict)]) -> u64 {
-    let gone = [Verdict::Missing, Verdict::Damaged];
-    let there = verdicts.iter().filter(|told| !gone.contains(&told.1));
-    there.count() as u64
 }
 
 /// The one way from here to the database, and to what takes long to read.

@@ -4,10 +4,11 @@
 //! the whole report is refused.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci_mirror::digest::Digest;
+use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::reference::RepoName;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,25 @@ impl Report {
             blobs: blobs.transpose()?,
             damaged,
         })
+    }
+
+    /// What tells two reports of the same state apart: a digest of the serial, the file list and the repositories, in
+    /// whatever order and however often these are named.
+    pub fn carried(&self) -> Digest {
+        let list = self.list.map(|list| list.to_string());
+        let mut text = format!("{}\n{}\n", self.serial, list.unwrap_or_default());
+        match &self.repositories {
+            // No repository is called so.
+            None => text.push('*'),
+            Some(names) => {
+                let names: BTreeSet<&str> = names.iter().map(RepoName::as_str).collect();
+                for name in names {
+                    text.push_str(name);
+                    text.push('\n');
+                }
+            }
+        }
+        Algorithm::Sha256.digest(text.as_bytes())
     }
 }
 
@@ -182,7 +202,6 @@ pub enum Crawl {
 
 #[cfg(test)]
 mod tests {
-    use oci_mirror::digest::Algorithm;
     use serde_json::{Value, json};
 
     use super::*;
@@ -232,6 +251,29 @@ mod tests {
         fields.retain(|_, value| !value.is_null());
         assert_eq!(parse(&short).unwrap(), with_null);
         assert_eq!(with_null.blobs, None);
+    }
+
+    #[test]
+    fn what_is_carried_is_the_same_in_any_order_and_with_nothing_less() {
+        let carried = |field: &str, value: Value| {
+            let mut report = report();
+            report[field] = value;
+            parse(&report).unwrap().carried()
+        };
+        let same = carried("blobs", Value::Null);
+        assert_eq!(carried("repositories", json!(["c", "a/b", "c"])), same);
+        let others = [
+            carried("serial", json!(10)),
+            carried("list", Value::Null),
+            carried("repositories", Value::Null),
+            carried("repositories", json!([])),
+            carried("repositories", json!(["a/b", "d"])),
+            carried("repositories", json!(["a/b"])),
+        ];
+        for (index, other) in others.iter().enumerate() {
+            assert_ne!(*other, same, "{index}");
+            assert!(!others[..index].contains(other), "{index}");
+        }
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! state is believed to have whole repositories; any other has to say what it has blob by blob. And nothing counts
 //! that the mirror is not there for.
 
+use std::collections::BTreeMap;
+
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 
 use super::json::Report;
+use super::report_mirror::Category;
 use crate::crawler::visit::carried;
 use crate::db::Verdict;
 use crate::network::Host;
@@ -57,21 +60,20 @@ pub fn of_report(
     Some(verdicts)
 }
 
-/// What is known of each blob by the directories of a mirror, which say of no blob that it is there.
-///
-/// What was `listed` when it was last asked, and is of repositories that it has directories for, has been synced
-/// since.
-pub fn of_directories(named: &RoaringBitmap, listed: &RoaringBitmap) -> Vec<(BlobId, Verdict)> {
-    verdicts(&(named & listed), Verdict::Confirmed, &RoaringBitmap::new())
-}
-
-/// The numbers of the blobs of repositories that a mirror has directories for, and is there for.
-pub fn named<'a>(
-    names: impl IntoIterator<Item = &'a RepoName>,
+/// The numbers of the blobs of repositories that a mirror has directories for, and is there for, by category. Of no
+/// blob it is said that it is there.
+pub fn named(
+    categories: &[Category],
     host: &Host,
     catalog: &Catalog,
-) -> RoaringBitmap {
-    members(names, catalog) & carried(host, catalog)
+) -> BTreeMap<String, RoaringBitmap> {
+    let carried = carried(host, catalog);
+    let mut named = BTreeMap::new();
+    for category in categories {
+        let blobs: &mut RoaringBitmap = named.entry(category.name.clone()).or_default();
+        *blobs |= members(&category.repositories, catalog) & &carried;
+    }
+    named
 }
 
 fn members<'a>(names: impl IntoIterator<Item = &'a RepoName>, catalog: &Catalog) -> RoaringBitmap {

@@ -7,29 +7,24 @@
 //! only what matters is kept. What is not JSON is refused; that the server of old took Python's pickles for such a case,
 //! with all that they can be made to run, is a reason to say it here.
 
+mod packed;
+mod sections;
+
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::{self, BufReader, Read};
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bzip2::read::BzDecoder;
-use oci_mirror::digest::Algorithm;
 use oci_mirror::reference::RepoName;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 
-use super::xmlrpc::{Argument, Type};
+use super::xmlrpc::Argument;
+use packed::Bounded;
+use sections::Sections;
 
 /// Largest text a check-in unpacks to.
 pub const MAX_BYTES: u64 = 64 << 20;
 
 /// Most repositories named in all categories together.
 pub const MAX_REPOSITORIES: usize = 100_000;
-
-/// Most categories named.
-const MAX_CATEGORIES: usize = 1000;
 
 /// What a mirror says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,65 +53,17 @@ pub struct Category {
 impl CheckIn {
     /// Unpacks the argument of a call.
     pub fn unpack(argument: &Argument) -> Result<Self, Malformed> {
-        let packed = decode(argument)?;
+        let packed = packed::decode(argument)?;
         // What is packed ends with a checksum, so that a part is not taken for the whole.
         Self::read(BzDecoder::new(&packed[..]))
     }
 
     /// Reads what was unpacked, as far as it may go.
     pub fn read(unpacked: impl Read) -> Result<Self, Malformed> {
-        let unpacked = Bounded {
-            reader: unpacked,
-            left: MAX_BYTES,
-        };
-        let wire: Wire =
+        let unpacked = Bounded::new(unpacked, MAX_BYTES);
+        let sections: Sections =
             serde_json::from_reader(BufReader::new(unpacked)).map_err(Malformed::of)?;
-        Ok(wire.0)
-    }
-}
-
-fn decode(argument: &Argument) -> Result<Vec<u8>, Malformed> {
-    let bytes = base64(&argument.text)?;
-    // A text that was handed over as bytes.
-    if argument.kind == Type::Bytes && !bytes.starts_with(b"BZh") {
-        let text = String::from_utf8(bytes).map_err(|_| Malformed::Base64)?;
-        return base64(&text);
-    }
-    Ok(bytes)
-}
-
-/// Either alphabet, with or without padding, in any number of lines.
-fn base64(text: &str) -> Result<Vec<u8>, Malformed> {
-    const ANY: GeneralPurpose = GeneralPurpose::new(
-        &alphabet::STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-    let digits: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .map(|byte| match byte {
-            b'-' => b'+',
-            b'_' => b'/',
-            other => other,
-        })
-        .collect();
-    ANY.decode(digits).map_err(|_| Malformed::Base64)
-}
-
-/// Fails where there is more than may be read.
-struct Bounded<R> {
-    reader: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(read as u64)
-            .ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(read)
+        Ok(sections.0)
     }
 }
 
@@ -155,147 +102,17 @@ impl Malformed {
     }
 }
 
-/// A check-in as it is written: sections by name, where any name that is none of these is a category.
-struct Wire(CheckIn);
-
-impl<'de> Deserialize<'de> for Wire {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Sections)
-    }
-}
-
-struct Sections;
-
-impl<'de> Visitor<'de> for Sections {
-    type Value = Wire;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the sections of a check-in")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut sections: A) -> Result<Wire, A::Error> {
-        use serde::de::Error as _;
-        let mut check_in = CheckIn::default();
-        let mut named = 0;
-        while let Some(name) = sections.next_key::<String>()? {
-            match &*name {
-                "version" | "global" | "stats" => {
-                    sections.next_value::<IgnoredAny>()?;
-                }
-                "site" => {
-                    let site: Site = sections.next_value()?;
-                    check_in.site = site.name;
-                    check_in.password = site.password;
-                }
-                "host" => check_in.host = sections.next_value::<Named>()?.name,
-                _ => {
-                    let section: Section = sections.next_value()?;
-                    if !section.is_enabled() {
-                        continue;
-                    }
-                    if check_in.categories.len() >= MAX_CATEGORIES {
-                        return Err(A::Error::custom("too many categories"));
-                    }
-                    named += section.dirtree.repositories.len();
-                    if named > MAX_REPOSITORIES {
-                        return Err(A::Error::custom("too many repositories"));
-                    }
-                    check_in.categories.push(Category {
-                        name,
-                        repositories: section.dirtree.repositories,
-                        directories: section.dirtree.directories,
-                    });
-                }
-            }
-        }
-        Ok(Wire(check_in))
-    }
-}
-
-#[derive(Deserialize)]
-struct Site {
-    name: String,
-    password: String,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Section {
-    /// `1`, as a text, where nobody has turned it off.
-    enabled: Option<String>,
-    #[serde(default)]
-    dirtree: Directories,
-}
-
-impl Section {
-    fn is_enabled(&self) -> bool {
-        self.enabled.as_deref().is_none_or(|enabled| enabled == "1")
-    }
-}
-
-/// What the directories of a category are.
-#[derive(Default)]
-struct Directories {
-    repositories: BTreeSet<RepoName>,
-    directories: u64,
-}
-
-impl<'de> Deserialize<'de> for Directories {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(DirectoryTree)
-    }
-}
-
-struct DirectoryTree;
-
-impl<'de> Visitor<'de> for DirectoryTree {
-    type Value = Directories;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("directories")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut tree: A) -> Result<Directories, A::Error> {
-        use serde::de::Error as _;
-        let mut found = Directories::default();
-        while let Some(path) = tree.next_key::<String>()? {
-            tree.next_value::<IgnoredAny>()?;
-            found.directories += 1;
-            if let Some(name) = repository(&path) {
-                found.repositories.insert(name);
-            }
-            if found.repositories.len() > MAX_REPOSITORIES {
-                return Err(A::Error::custom("too many repositories"));
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The repository whose blobs are in a directory, if it is one of those. The category may begin at the tree or one
-/// directory above it.
-fn repository(path: &str) -> Option<RepoName> {
-    let path = path.trim_matches('/');
-    let below = |path: &str| path.strip_prefix("repos/").map(str::to_owned);
-    let below = below(path).or_else(|| below(path.split_once('/')?.1))?;
-    let (blobs, algorithm) = below.rsplit_once('/')?;
-    algorithm.parse::<Algorithm>().ok()?;
-    blobs.strip_suffix("/blobs")?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
 
+    use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
     use bzip2::Compression;
     use bzip2::write::BzEncoder;
     use serde_json::json;
 
+    use super::super::xmlrpc::Type;
     use super::*;
 
     fn pack(text: &[u8]) -> Vec<u8> {
@@ -429,6 +246,7 @@ mod tests {
             b"{\"site\": {\"name\": \"secret\"}}",
             b"{\"secret\": 1}",
             b"{\"secret\": {\"dirtree\": []}}",
+            format!("{{\"secret{}\": {{}}}}", "t".repeat(250)).as_bytes(),
             b"{} {}",
             b"{",
         ] {

@@ -92,6 +92,7 @@ pub async fn crawl_at(
     names: &[HostName],
     options: &Options,
 ) -> Result<Report, Error> {
+    let asked = Instant::now();
     let numbering = Arc::new(Numbering::new(Arc::clone(&catalog)));
     let surroundings = Surroundings {
         tree: tree.clone(),
@@ -113,20 +114,25 @@ pub async fn crawl_at(
         notifier,
     });
     let slots = Arc::new(Semaphore::new(options.concurrency.max(1)));
+    let is_by_name = !names.is_empty();
     let mut tasks = JoinSet::new();
     for host in hosts {
         let (crawler, slots) = (Arc::clone(&crawler), Arc::clone(&slots));
         tasks.spawn(async move {
             let _slot = slots.acquire().await;
-            let occasion = Occasion {
-                now,
-                ..Occasion::default()
-            };
             let stop = &crawler.surroundings.options.stop;
             while !stop.is_cancelled() {
-                let report = crawler.crawl(&host, &occasion).await?;
-                if report.is_some() {
-                    return Ok(report);
+                // It may have waited for a slot or for somebody else, and more may have been said of it meanwhile.
+                let waited = SignedDuration::try_from(asked.elapsed());
+                let occasion = Occasion {
+                    now: now + waited.unwrap_or(SignedDuration::ZERO),
+                    is_by_name,
+                    ..Occasion::default()
+                };
+                match crawler.crawl(&host, &occasion).await? {
+                    Crawled::Reported(report) => return Ok(Some(report)),
+                    Crawled::Spared => return Ok(None),
+                    Crawled::Taken => {}
                 }
                 debug!(host.name = %host.name, "waiting for another crawl of {}", host.name);
                 let waiting = tokio::time::sleep(TAKEN);
@@ -157,28 +163,38 @@ pub(super) struct Crawler {
     pub(super) notifier: Notifier,
 }
 
+/// What became of a host that was to be crawled.
+#[derive(Debug)]
+pub(super) enum Crawled {
+    /// It was.
+    Reported(HostReport),
+    /// Somebody else is crawling it.
+    Taken,
+    /// It says itself what it holds by now, and nobody asked for it.
+    Spared,
+}
+
 impl Crawler {
-    /// Crawls one host; `None` if somebody else is doing so.
-    pub(super) async fn crawl(
-        &self,
-        host: &Host,
-        occasion: &Occasion,
-    ) -> Result<Option<HostReport>, Error> {
+    /// Crawls one host.
+    pub(super) async fn crawl(&self, host: &Host, occasion: &Occasion) -> Result<Crawled, Error> {
         let (began, id) = (Instant::now(), host.id);
         let catalog = &self.surroundings.catalog;
         let claimed = Timestamp::now() + CLAIM;
-        let known = {
-            let numbering = Arc::clone(&self.numbering);
-            self.with_database(move |database| {
-                let is_ours = database.claim(id, Timestamp::now(), claimed)?;
-                is_ours
-                    .then(|| database.known_by(id, &numbering))
-                    .transpose()
-            })
-            .await?
-        };
-        let Some(known) = known else {
-            return Ok(None);
+        let (numbering, is_by_name) = (Arc::clone(&self.numbering), occasion.is_by_name);
+        let claim = self.with_database(move |database| {
+            if !database.claim(id, Timestamp::now(), claimed)? {
+                return Ok(Err(Crawled::Taken));
+            }
+            // What it says from now on is later than `occasion.now`.
+            if !is_by_name && database.checks_in(id)? {
+                database.release(id)?;
+                return Ok(Err(Crawled::Spared));
+            }
+            database.known_by(id, &numbering).map(Ok)
+        });
+        let known = match claim.await? {
+            Ok(known) => known,
+            Err(untouched) => return Ok(untouched),
         };
         let visit = tokio::select! {
             visit = visit(host, &known, occasion, &self.surroundings) => visit,
@@ -197,7 +213,8 @@ impl Crawler {
             probes: visit.probes,
             sampled: visit.sampled,
             is_complete: visit.is_complete,
-            has_looked_for_news: self.surroundings.options.depth != Depth::Check,
+            has_looked_for_news: self.surroundings.options.depth != Depth::Check
+                && !occasion.is_outdated,
             carried: Some(visit.carried),
             ..Crawl::new(occasion.now + elapsed, visit.outcome)
         };
@@ -213,7 +230,7 @@ impl Crawler {
             let _ = write!(failure, "; {excuse}, so it is not held against it");
             self.with_database(move |database| database.give_back(id, &crawl))
                 .await?;
-            return Ok(Some(report));
+            return Ok(Crawled::Reported(report));
         }
         info!(
             host.name = %host.name,
@@ -234,7 +251,7 @@ impl Crawler {
                 self.notifier.tell(notice);
             }
         }
-        Ok(Some(report))
+        Ok(Crawled::Reported(report))
     }
 
     /// Why it is not the fault of a host that its crawl has failed, if it is not.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::doubt::Doubt;
-use super::once::{self, Crawler, Error, HostReport};
+use super::once::{self, Crawled, Crawler, Error, HostReport};
 use super::turn;
 use super::visit::{Depth, Occasion, Options, Surroundings};
 use super::wire::{self, Wire};
@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_secs(30);
 const RECORDING: Duration = Duration::from_secs(10);
 
 /// How long to wait at the end for notices to be delivered.
-const DELIVERY: Duration = Duration::from_secs(5);
+pub(crate) const DELIVERY: Duration = Duration::from_secs(5);
 
 /// How many of the blobs that clients ask for most are favoured.
 const POPULAR: usize = 1000;
@@ -52,8 +52,8 @@ pub struct Schedule {
     is_paused: bool,
     changes: watch::Receiver<Option<Settings>>,
     sender: watch::Sender<Option<Settings>>,
-    /// The log alone, until it runs.
-    notifier: Notifier,
+    /// Whoever was given, or else who is told when it runs.
+    notifier: Option<Notifier>,
     /// Made at the first turn.
     wire: Option<Wire>,
     numbering: Option<Arc<Numbering>>,
@@ -112,7 +112,7 @@ impl Schedule {
             is_paused: false,
             changes,
             sender,
-            notifier: Notifier::default(),
+            notifier: None,
             wire: None,
             numbering: None,
             tasks: JoinSet::new(),
@@ -130,6 +130,15 @@ impl Schedule {
         }
     }
 
+    /// Tells what becomes of mirrors there, and not to somebody of its own.
+    #[must_use]
+    pub fn telling(self, notifier: Notifier) -> Self {
+        Self {
+            notifier: Some(notifier),
+            ..self
+        }
+    }
+
     /// What gives this schedule other settings while it runs.
     pub fn reconfigure(&self) -> Reconfigure {
         Reconfigure(self.sender.clone())
@@ -137,15 +146,22 @@ impl Schedule {
 
     /// Crawls until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let (notifier, delivery) = Notifier::start(&self.options.notify);
-        self.notifier = notifier;
+        let delivery = if self.notifier.is_none() {
+            let (notifier, delivery) = Notifier::start(&self.options.notify);
+            self.notifier = Some(notifier);
+            Some(delivery)
+        } else {
+            None
+        };
         self.options.stop = shutdown.clone();
         self.keep_crawling(shutdown).await;
         // What is under way ends there; what it has found is recorded, and that is told.
         if timeout(RECORDING, self.all_finished()).await.is_err() {
             self.tasks.shutdown().await;
         }
-        delivery.finish(DELIVERY).await;
+        if let Some(delivery) = delivery {
+            delivery.finish(DELIVERY).await;
+        }
     }
 
     async fn all_finished(&mut self) {
@@ -227,7 +243,7 @@ impl Schedule {
                     },
                 },
                 doubt: doubt.clone(),
-                notifier: self.notifier.clone(),
+                notifier: self.notifier.clone().unwrap_or_default(),
             })
         });
         let remembered = &snapshot.remembered;
@@ -266,25 +282,33 @@ impl Schedule {
             let (id, host) = (turn.host.id, turn.host);
             let (popular, remembered) = (popular.clone(), Arc::clone(remembered));
             let (crawler, slots) = (Arc::clone(crawler), Arc::clone(&self.slots));
+            let snapshot = Arc::clone(&self.snapshot);
             let task = self.tasks.spawn(async move {
                 let _slot = slots.acquire().await;
                 if crawler.surroundings.options.stop.is_cancelled() {
                     return Ok(None);
                 }
                 // It may have waited for a slot, and more may have been said of it meanwhile.
+                let catalog = &crawler.surroundings.catalog;
+                let is_newest = |snapshot: Arc<Snapshot>| Arc::ptr_eq(&snapshot.catalog, catalog);
                 let occasion = Occasion {
                     now: Timestamp::now(),
                     suspects: remembered.suspects.take(id),
                     popular,
+                    is_by_name: false,
+                    is_outdated: !snapshot.load_full().is_some_and(is_newest),
                 };
-                let result = crawler.crawl(&host, &occasion).await;
-                if !matches!(&result, Ok(Some(report)) if report.failure.is_none()) {
+                let came_to = crawler.crawl(&host, &occasion).await;
+                if !matches!(&came_to, Ok(Crawled::Reported(report)) if report.failure.is_none()) {
                     // Nobody has looked.
                     for suspect in occasion.suspects {
                         remembered.suspects.note(id, suspect);
                     }
                 }
-                result
+                Ok(match came_to? {
+                    Crawled::Reported(report) => Some(report),
+                    Crawled::Taken | Crawled::Spared => None,
+                })
             });
             self.underway.insert(task.id(), id);
             self.begun.insert(id, Instant::now());
@@ -328,7 +352,7 @@ impl Schedule {
                 Err(stopped) => (stopped.id(), Err(Error::Stopped)),
             };
             self.underway.remove(&id);
-            // Another process was faster.
+            // Another process was faster, or the mirror itself.
             if let Some(result) = result.transpose() {
                 return Some(result);
             }

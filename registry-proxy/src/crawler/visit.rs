@@ -126,12 +126,18 @@ pub struct Surroundings {
 /// When and why a host is visited.
 #[derive(Debug, Clone, Default)]
 pub struct Occasion {
-    /// What time it is.
+    /// What time it is when the host is first asked for something, however long that was waited for: what was said of it
+    /// later counts for more.
     pub now: Timestamp,
     /// Blobs of it that may be wrong.
     pub suspects: Vec<BlobId>,
     /// Blobs that clients ask for most, anywhere.
     pub popular: Vec<BlobId>,
+    /// Whether somebody asked for this very host. Only then it is crawled although it says itself what it holds.
+    pub is_by_name: bool,
+    /// Whether the catalog has become another one while the host waited for its turn: what is new will not be looked
+    /// for.
+    pub is_outdated: bool,
 }
 
 /// What a visit found, and what it cost.

@@ -1,29 +1,28 @@
-//! Check-ins: tokens, what mirrors have said, and what follows.
+//! Check-ins: what mirrors have said, and what follows.
 //!
 //! For a public mirror all that follows is that it is looked at soon. For a private one what it says is what is known
 //! of it, by the same arithmetic as what a crawl finds; it is not crawled any more then, and when it falls silent what
 //! it said is forgotten.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use oci_mirror::digest::Digest;
+use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::{Serialize, Serializer};
-use subtle::ConstantTimeEq as _;
 
-use super::crawls::{Crawl, Outcome, Recorded, Scope, Verdict};
+use super::crawls::{Change, Crawl, Outcome, Recorded, Scope, Verdict};
 use super::held::Told;
 use super::numbers::Book;
-use super::presence::{bitmap, bytes};
 use super::record::count;
 use super::rounds::clock;
-use super::{Database, Error, health, hosts, record, repositories};
-use crate::checkin::Token;
-use crate::network::{Health, Host, HostId, HostName};
+use super::{Database, Error, Failure, categories, health, record, repositories};
+use crate::network::{Health, HostId};
 
 /// How many check-ins of a host are remembered.
 const HISTORY: u32 = 50;
@@ -42,6 +41,9 @@ pub struct CheckIn {
     pub state: Option<Digest>,
     /// How many repositories it carries; none: all.
     pub repositories: Option<u64>,
+    /// What tells these from as many others, if it can be the same as last time: a digest of them.
+    #[serde(skip)]
+    pub carried: Option<Digest>,
     /// How many blobs were taken as present.
     pub blobs: u64,
     /// How many of its blobs are damaged, if it has looked.
@@ -85,73 +87,6 @@ impl Serialize for Way {
 }
 
 impl Database {
-    /// Gives a host a token; the one it had is worth nothing any more.
-    pub fn set_token(
-        &mut self,
-        name: &HostName,
-        token: &Token,
-        at: Timestamp,
-    ) -> Result<(), Error> {
-        self.write("change a mirror in", |transaction| {
-            let entered = transaction.execute(
-                "INSERT OR REPLACE INTO token (host, key, hash, created_at)
-                 SELECT id, ?2, ?3, ?4 FROM host WHERE name = ?1",
-                params![name.as_str(), token.key(), token.hash(), at.to_string()],
-            )?;
-            match entered {
-                0 => Err(Error::NameUnknown(name.to_string()).into()),
-                _ => Ok(()),
-            }
-        })
-    }
-
-    /// Takes the token of a host back; whether it had one. What rests on its word alone is forgotten, and a private
-    /// one is crawled again.
-    pub fn revoke_token(&mut self, name: &HostName) -> Result<bool, Error> {
-        self.write("change a mirror in", |transaction| {
-            let query = "SELECT id, checked_in_at IS NOT NULL FROM host WHERE name = ?1";
-            let found = transaction.query_row(query, [name.as_str()], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
-            });
-            let (id, has_checked_in) = found
-                .optional()?
-                .ok_or_else(|| Error::NameUnknown(name.to_string()))?;
-            if has_checked_in {
-                hosts::forget(transaction, id)?;
-            }
-            Ok(transaction.execute("DELETE FROM token WHERE host = ?1", [id])? > 0)
-        })
-    }
-
-    /// Whether a host has a token.
-    pub fn has_token(&self, host: HostId) -> Result<bool, Error> {
-        let query = "SELECT 1 FROM token WHERE host = ?1";
-        let find = || self.connection.prepare_cached(query)?.exists([host.0]);
-        find().map_err(|source| self.failed("read mirrors from", source))
-    }
-
-    /// The host that a token is of.
-    ///
-    /// It takes as long to find that there is none.
-    pub fn bearer(&self, token: &Token) -> Result<Option<Host>, Error> {
-        let find = || {
-            let query = "SELECT host.name, token.hash FROM token JOIN host ON host.id = token.host WHERE key = ?1";
-            let mut statement = self.connection.prepare_cached(query)?;
-            statement
-                .query_row([token.key()], |row| {
-                    Ok((row.get::<_, String>(0)?, row.get::<_, [u8; 32]>(1)?))
-                })
-                .optional()
-        };
-        let found = find().map_err(|source| self.failed("read mirrors from", source))?;
-        let (name, hash) = found.unwrap_or_default();
-        let is_right = bool::from(hash.ct_eq(&token.hash()));
-        match name.parse() {
-            Ok(name) if is_right => Ok(Some(self.host(&name)?.host)),
-            Ok(_) | Err(_) => Ok(None),
-        }
-    }
-
     /// Writes down what a public mirror has said, and whether it is to be looked at soon because of it: not if that
     /// very state was seen there already, and all was well.
     pub fn hint(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
@@ -174,99 +109,84 @@ impl Database {
         })
     }
 
-    /// Writes down what a private mirror has said, and what is known of it now. `None` if it is gone or public
-    /// meanwhile.
-    ///
-    /// `listed` is what was in the catalog for it to sync, where it does not say how far it has. Such a mirror may tell
-    /// of its parts one by one: the rest stays as it was known. Where it proves nothing that is all that is written.
+    /// Writes down what a private mirror has said, and what is known of it now: this, and nothing that was known before.
+    /// `None` if it is gone or public meanwhile.
     pub fn check_in(
         &mut self,
         host: HostId,
         entry: &CheckIn,
         verdicts: Vec<(BlobId, Verdict)>,
-        listed: Option<&RoaringBitmap>,
         catalog: &Catalog,
     ) -> Result<Option<Recorded>, Error> {
         self.write("record a check-in in", |transaction| {
-            let query = "SELECT 1 FROM host WHERE id = ?1 AND private = 1";
-            if !transaction.prepare_cached(query)?.exists([host.0])? {
-                return Ok(None);
-            }
-            let Some((name, before)) = health::of(transaction, host)? else {
+            let Some((name, before)) = private(transaction, host)? else {
                 return Ok(None);
             };
             self::enter(transaction, host, entry)?;
-            // A name that was spoilt by hand is nobody's.
-            let nothing = |name: String, before: Health| {
-                Ok(name.parse().ok().map(|name| Recorded {
-                    name,
-                    after: before.clone(),
-                    before,
-                    repositories: Vec::new(),
-                }))
-            };
-            if listed.is_some_and(RoaringBitmap::is_empty) {
-                return nothing(name, before);
-            }
-            let mut book = Book::new(catalog);
-            if let Some(listed) = listed {
-                let ids = listed.iter().map(|id| (BlobId(id), Verdict::Unknown));
-                let ids: Vec<_> = ids.collect();
-                let numbers = record::blobs(transaction, &mut book, &ids, catalog)?;
-                let query = "SELECT coalesce(listed, x'') FROM host WHERE id = ?1";
-                let earlier: Vec<u8> =
-                    transaction.query_row(query, [host.0], |row| row.get(0))?;
-                let all = bitmap(&earlier) | numbers.into_iter().collect::<RoaringBitmap>();
-                let query = "UPDATE host SET listed = ?2 WHERE id = ?1";
-                transaction.execute(query, params![host.0, bytes(all)])?;
-                if verdicts.is_empty() {
-                    return nothing(name, before);
-                }
-            }
-            let scope = match listed {
-                Some(_) => Scope::Part,
-                None => Scope::Whole,
-            };
-            transaction.execute(
-                "UPDATE host SET checked_in_at = ?2, state_digest = coalesce(?3, state_digest),
-                                 tree_serial = coalesce(?4, tree_serial), hinted_at = NULL WHERE id = ?1",
-                params![
-                    host.0,
-                    clock(entry.at),
-                    entry.state.map(|state| state.to_string()),
-                    entry.serial.map(count),
-                ],
-            )?;
-            let at = entry.at.to_string();
-            let numbers = record::blobs(transaction, &mut book, &verdicts, catalog)?;
-            let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
-            let told: Told = by_number.collect();
-            record::held(transaction, host, scope, &told)?;
-            record::reading(transaction, host, entry.at, &told)?;
-            let news = (&*at, &*verdicts);
-            let repositories =
-                repositories::update(transaction, host, news, book.numbers(), catalog)?;
-            // For its health it is as if all of that had been found there.
-            let outcome = Outcome::Finished {
-                scope,
+            // It says now how far it is.
+            categories::forget(transaction, host)?;
+            let word = Word {
+                host,
+                entry,
+                scope: Scope::Whole,
                 verdicts,
-                evidence: Vec::new(),
             };
-            let found = Crawl::new(entry.at, outcome);
-            health::update(transaction, &mut book, host, &found, catalog)?;
-            let after = health::of(transaction, host)?.map_or(Health::Healthy, |(_, after)| after);
-            // A name that was spoilt by hand is nobody's.
-            Ok(name.parse().ok().map(|name| Recorded {
-                name,
-                before,
-                after,
-                repositories,
-            }))
+            let repositories = believe(transaction, &mut Book::new(catalog), word, catalog)?;
+            recorded(transaction, host, (name, before), repositories)
+        })
+    }
+
+    /// Writes down what a private mirror has said that does not say how far it is: the numbers in the catalog of the
+    /// blobs it `named`, by category. What counts of that is in the entry that comes back.
+    ///
+    /// Where nothing is proved by it there is only less to be known of it than before. `None` if it is gone or public
+    /// meanwhile.
+    pub fn check_in_by_category(
+        &mut self,
+        host: HostId,
+        entry: &CheckIn,
+        named: &BTreeMap<String, RoaringBitmap>,
+        catalog: &Catalog,
+    ) -> Result<Option<(CheckIn, Recorded)>, Error> {
+        self.write("record a check-in in", |transaction| {
+            let Some((name, before)) = private(transaction, host)? else {
+                return Ok(None);
+            };
+            let mut book = Book::new(catalog);
+            let call = (host, entry.at);
+            let counted = categories::count(transaction, &mut book, call, named, catalog)?;
+            let there = book.numbers().among(&counted.there);
+            let verdicts: Vec<_> = there.map(|id| (id, Verdict::Confirmed)).collect();
+            let entry = CheckIn {
+                blobs: verdicts.len() as u64,
+                ..entry.clone()
+            };
+            self::enter(transaction, host, &entry)?;
+            // What a crawl has found is not its word, and not for it to take back.
+            if !counted.lost.is_empty() && categories::is_believed(transaction, host)? {
+                let lost = Told {
+                    unknown: counted.lost,
+                    ..Told::default()
+                };
+                record::held(transaction, host, Scope::Part, &lost)?;
+            }
+            let mut repositories = Vec::new();
+            if !verdicts.is_empty() {
+                let word = Word {
+                    host,
+                    entry: &entry,
+                    scope: Scope::Part,
+                    verdicts,
+                };
+                repositories = believe(transaction, &mut book, word, catalog)?;
+            }
+            let recorded = recorded(transaction, host, (name, before), repositories)?;
+            Ok(recorded.map(|recorded| (entry, recorded)))
         })
     }
 
     /// Writes down that a private mirror is as it was, if that is so: its state is that of its last report, it carries
-    /// as much, and what it said then is not forgotten.
+    /// the same, and what it said then is not forgotten.
     pub fn check_in_again(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
         self.write("record a check-in in", |transaction| {
             let query = "SELECT last.blobs FROM host
@@ -276,7 +196,7 @@ impl Database {
                            AND host.state_digest = ?2 AND presence.verified != x''
                            AND last.id = (SELECT max(id) FROM check_in WHERE host = ?1)
                            AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4
-                           AND last.repositories IS ?5";
+                           AND last.carried = ?5";
             let last = transaction.query_row(
                 query,
                 params![
@@ -284,7 +204,7 @@ impl Database {
                     entry.state.map(|state| state.to_string()),
                     entry.way.as_str(),
                     entry.serial.map(count),
-                    entry.repositories.map(count),
+                    entry.carried.map(|carried| carried.to_string()),
                 ],
                 |row| row.get::<_, i64>(0),
             );
@@ -303,24 +223,11 @@ impl Database {
         })
     }
 
-    /// What was in the catalog for a host to sync when it last checked in without saying how far it is.
-    pub fn listed_for(&self, host: HostId, catalog: &Catalog) -> Result<RoaringBitmap, Error> {
-        let numbers = self.numbers(catalog)?;
-        let query = "SELECT listed FROM host WHERE id = ?1";
-        let listed = self
-            .connection
-            .query_row(query, [host.0], |row| row.get::<_, Option<Vec<u8>>>(0))
-            .optional()
-            .map_err(|source| self.failed("read mirrors from", source))?;
-        let listed = bitmap(&listed.flatten().unwrap_or_default());
-        Ok(numbers.among(&listed).map(|id| id.0).collect())
-    }
-
     /// What a host has said, newest first.
     pub fn check_ins(&self, host: HostId) -> Result<Vec<CheckIn>, Error> {
         let read = || {
             let query =
-                "SELECT at, way, serial, state_digest, repositories, blobs, damaged FROM check_in
+                "SELECT at, way, serial, state_digest, repositories, blobs, damaged, carried FROM check_in
                          WHERE host = ?1 ORDER BY id DESC";
             let mut statement = self.connection.prepare_cached(query)?;
             let mut rows = statement.query([host.0])?;
@@ -340,6 +247,7 @@ impl Database {
                         serial: number(2)?,
                         state: text(3)?.and_then(|digest| digest.parse().ok()),
                         repositories: number(4)?,
+                        carried: text(7)?.and_then(|digest| digest.parse().ok()),
                         blobs: number(5)?.unwrap_or_default(),
                         damaged: number(6)?,
                     });
@@ -349,52 +257,92 @@ impl Database {
         };
         read().map_err(|source| self.failed("read mirrors from", source))
     }
-
-    /// Whether something is offered on the word of a mirror that has not been heard of since `before`.
-    pub fn has_silent(&self, before: Timestamp) -> Result<bool, Error> {
-        let query = format!("SELECT 1 {SILENT}");
-        let find = || {
-            let mut statement = self.connection.prepare_cached(&query)?;
-            statement.exists([clock(before)])
-        };
-        find().map_err(|source| self.failed("read mirrors from", source))
-    }
-
-    /// Forgets what private mirrors hold that have not been heard of since `before`, and says which these are. What
-    /// was damaged there is not forgotten.
-    pub fn expire_check_ins(&mut self, before: Timestamp) -> Result<Vec<String>, Error> {
-        self.write("change mirrors in", |transaction| {
-            let query = format!("SELECT host.id, host.name {SILENT}");
-            let mut statement = transaction.prepare_cached(&query)?;
-            let silent = statement.query_map([clock(before)], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-            })?;
-            let silent: Vec<(i64, String)> = silent.collect::<rusqlite::Result<_>>()?;
-            for (id, _) in &silent {
-                transaction.execute(
-                    "UPDATE presence SET verified = x'', missing = x'',
-                                         revision = (SELECT 1 + max(revision) FROM presence)
-                     WHERE host = ?1",
-                    [id],
-                )?;
-                // What it lists when it comes back it may not have synced.
-                let query = "UPDATE host SET listed = NULL WHERE id = ?1";
-                transaction.execute(query, [id])?;
-            }
-            Ok(silent.into_iter().map(|(_, name)| name).collect())
-        })
-    }
 }
 
-/// Private hosts that were last heard of before some time, and of which something is known.
-const SILENT: &str = "FROM host JOIN presence ON presence.host = host.id
-     WHERE host.private = 1 AND host.checked_in_at < ?1 AND presence.verified != x''";
+/// The name and the health of a private host; `None` if it is gone or public.
+fn private(
+    transaction: &Transaction<'_>,
+    host: HostId,
+) -> rusqlite::Result<Option<(String, Health)>> {
+    let query = "SELECT 1 FROM host WHERE id = ?1 AND private = 1";
+    if !transaction.prepare_cached(query)?.exists([host.0])? {
+        return Ok(None);
+    }
+    health::of(transaction, host)
+}
+
+/// What is to be believed of what a host has said.
+struct Word<'a> {
+    host: HostId,
+    entry: &'a CheckIn,
+    scope: Scope,
+    verdicts: Vec<(BlobId, Verdict)>,
+}
+
+/// Takes a host at its word; what changed for its repositories.
+fn believe(
+    transaction: &Transaction<'_>,
+    book: &mut Book,
+    word: Word<'_>,
+    catalog: &Catalog,
+) -> rusqlite::Result<Vec<(RepoName, Change)>> {
+    let Word {
+        host,
+        entry,
+        scope,
+        verdicts,
+    } = word;
+    transaction.execute(
+        "UPDATE host SET checked_in_at = ?2, state_digest = coalesce(?3, state_digest),
+                         tree_serial = coalesce(?4, tree_serial), hinted_at = NULL WHERE id = ?1",
+        params![
+            host.0,
+            clock(entry.at),
+            entry.state.map(|state| state.to_string()),
+            entry.serial.map(count),
+        ],
+    )?;
+    let at = entry.at.to_string();
+    let numbers = record::blobs(transaction, book, &verdicts, catalog)?;
+    let by_number = numbers.into_iter().zip(verdicts.iter().map(|told| told.1));
+    let told: Told = by_number.collect();
+    record::held(transaction, host, scope, &told)?;
+    record::reading(transaction, host, entry.at, &told)?;
+    let news = (&*at, &*verdicts);
+    let repositories = repositories::update(transaction, host, news, book.numbers(), catalog)?;
+    // For its health it is as if all of that had been found there.
+    let outcome = Outcome::Finished {
+        scope,
+        verdicts,
+        evidence: Vec::new(),
+    };
+    let found = Crawl::new(entry.at, outcome);
+    health::update(transaction, book, host, &found, catalog)?;
+    Ok(repositories)
+}
+
+/// What a check-in has changed for clients.
+fn recorded(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    (name, before): (String, Health),
+    repositories: Vec<(RepoName, Change)>,
+) -> Result<Option<Recorded>, Failure> {
+    let after = health::of(transaction, host)?.map_or(Health::Healthy, |(_, after)| after);
+    // A name that was spoilt by hand is nobody's.
+    Ok(name.parse().ok().map(|name| Recorded {
+        name,
+        before,
+        after,
+        repositories,
+    }))
+}
 
 /// Enters a check-in into the history of its host, and forgets the oldest.
 fn enter(transaction: &Transaction<'_>, host: HostId, entry: &CheckIn) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO check_in (host, at, way, serial, state_digest, repositories, blobs, damaged)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO check_in (host, at, way, serial, state_digest, repositories, blobs, damaged, carried)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             host.0,
             entry.at.to_string(),
@@ -404,6 +352,7 @@ fn enter(transaction: &Transaction<'_>, host: HostId, entry: &CheckIn) -> rusqli
             entry.repositories.map(count),
             count(entry.blobs),
             entry.damaged.map(count),
+            entry.carried.map(|carried| carried.to_string()),
         ],
     )?;
     transaction.execute(

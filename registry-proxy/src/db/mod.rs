@@ -4,6 +4,7 @@
 //! here: it reads the snapshot that is built from [`Database::hosts`] and [`Database::presence`].
 
 mod accounts;
+mod categories;
 mod checkins;
 mod crawls;
 mod evidence;
@@ -18,7 +19,9 @@ mod record;
 mod repositories;
 mod rounds;
 mod schema;
+mod silence;
 mod sites;
+mod tokens;
 
 use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;

@@ -125,6 +125,14 @@ impl Database {
         claim().map_err(|source| self.failed("claim a mirror in", source))
     }
 
+    /// As [`Turn::checks_in`], of one host as it is now.
+    pub fn checks_in(&self, host: HostId) -> Result<bool, Error> {
+        let query =
+            "SELECT 1 FROM host WHERE id = ?1 AND private = 1 AND checked_in_at IS NOT NULL";
+        let find = || self.connection.prepare_cached(query)?.exists([host.0]);
+        find().map_err(|source| self.failed("read mirrors from", source))
+    }
+
     /// Keeps a host that one has `until` then for longer.
     pub fn hold(&self, host: HostId, until: Timestamp, longer: Timestamp) -> Result<(), Error> {
         let changed = self.connection.execute(

@@ -7,7 +7,7 @@
 pub(super) const APPLICATION_ID: i64 = 0x4f43_496d;
 
 /// Every migration, in order; the first makes an empty database ours.
-pub(super) const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
+pub(super) const MIGRATIONS: [&str; 4] = [FIRST, SECOND, THIRD, FOURTH];
 
 /// Bitmaps are roaring bitmaps (portable serialization) over `blob.id`.
 const FIRST: &str = "
@@ -205,4 +205,19 @@ CREATE TABLE check_in (                                  -- the last 50 of each 
     damaged       INTEGER                                -- told after a verification; NULL: none was made
 ) STRICT;
 CREATE INDEX check_in_by_host ON check_in (host, id);
+";
+
+/// Check-ins: which report is the same as the last one, and what was named by category.
+const FOURTH: &str = "
+ALTER TABLE check_in ADD COLUMN carried TEXT;            -- the digest of what it says that it carries; NULL: not told, or before there was this
+ALTER TABLE host DROP COLUMN listed;                     -- of no category, so that nothing could be found to be gone
+
+CREATE TABLE category (                                  -- of a check-in over XML-RPC
+    host      INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+    name      TEXT NOT NULL,
+    blobs     BLOB NOT NULL,                             -- what the catalog held of its repositories when it was named
+    listed_at TEXT NOT NULL,                             -- when that was: at the first call after a sync
+    named_at  TEXT NOT NULL,                             -- the last time
+    PRIMARY KEY (host, name)
+) STRICT, WITHOUT ROWID;
 ";

@@ -205,8 +205,9 @@ pub(in crate::db) fn forget(transaction: &Transaction<'_>, id: i64) -> rusqlite:
         "DELETE FROM reading WHERE host = ?1",
         "DELETE FROM probe WHERE host = ?1",
         "DELETE FROM repository_health WHERE host = ?1",
+        "DELETE FROM category WHERE host = ?1",
         "UPDATE host SET crawled_at = NULL, finished_at = NULL, state_digest = NULL, tree_serial = NULL,
-                         hinted_at = NULL, checked_in_at = NULL, listed = NULL
+                         hinted_at = NULL, checked_in_at = NULL
          WHERE id = ?1",
     ] {
         transaction.execute(query, [id])?;
