@@ -5,6 +5,7 @@
 //! read and compared before it is used. Hard links need not be asked for: the list says which there are.
 
 mod fetch;
+mod lifeline;
 mod output;
 mod run;
 
@@ -20,8 +21,8 @@ use rustix::fs::OFlags;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub(super) use self::lifeline::end_what_is_left;
 use self::output::Line;
-pub(super) use self::run::end_what_is_left;
 use self::run::{Ended, Limits, Run, Until};
 use super::patience::Patience;
 use super::{Error, Fetched, blocking, max_list};
