@@ -112,6 +112,7 @@ impl Fetch<'_> {
             Limits {
                 file: longest,
                 time: None,
+                pace: Some(self.rsync.pace),
             },
             Until::End,
         );

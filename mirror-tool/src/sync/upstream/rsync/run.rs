@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lifeline::Lifeline;
 use super::output::{Line, Lines};
+use super::pace::Pace;
 use crate::sync::staging::Staging;
 use crate::sync::upstream::Error;
 
@@ -45,6 +46,8 @@ pub(super) struct Limits {
     pub(super) file: u64,
     /// How long it may take.
     pub(super) time: Option<Duration>,
+    /// How much has to come.
+    pub(super) pace: Option<Pace>,
 }
 
 impl Limits {
@@ -55,6 +58,7 @@ impl Limits {
         Self {
             file,
             time: Some(time),
+            pace: None,
         }
     }
 }
@@ -168,8 +172,8 @@ impl Run {
         let leader = group.leader().id();
         lifeline.name(leader)?;
         let mut said = Vec::new();
-        let heard = tokio::select! {
-            heard = hear(&mut group, &mut said, each) => Some(heard),
+        let over = tokio::select! {
+            heard = hear(&mut group, &mut said, each) => Over::Itself(heard),
             () = is_there(&self.until, leader) => {
                 // What is left of it would do nothing more.
                 let ended = timeout(GRACE, group.end()).await;
@@ -183,18 +187,21 @@ impl Run {
                 let _ = timeout(GRACE, group.end()).await;
                 return Ok(Ended::Later("rsync takes too long".into()));
             }
-            () = stop.cancelled() => None,
+            () = is_lost(self.limits.pace, leader) => Over::Lost,
+            () = stop.cancelled() => Over::Stopped,
         };
-        if heard.is_none() {
+        match &over {
+            Over::Itself(_) => {}
             // What it has of a file, it then keeps.
-            group.ask_to_end();
+            Over::Lost | Over::Stopped => group.ask_to_end(),
         }
         let gone = timeout(GRACE, group.leader().wait()).await;
         let status = timeout(GRACE, group.end()).await;
-        match heard {
-            None => return Err(Error::Stopped),
-            Some(Err(source)) => return Ok(Ended::Later(source.to_string().into())),
-            Some(Ok(())) => {}
+        match over {
+            Over::Stopped => return Err(Error::Stopped),
+            Over::Lost => return Ok(Ended::Later("next to nothing comes".into())),
+            Over::Itself(Err(source)) => return Ok(Ended::Later(source.to_string().into())),
+            Over::Itself(Ok(())) => {}
         }
         let (Ok(_), Ok(Ok(status))) = (gone, status) else {
             return Ok(Ended::Later("rsync does not end".into()));
@@ -221,6 +228,24 @@ impl Run {
 }
 
 const PROGRAM: &str = "rsync";
+
+/// Why a run is not waited for any more.
+enum Over {
+    /// It says nothing more.
+    Itself(io::Result<()>),
+    /// Next to nothing came.
+    Lost,
+    /// We are to end.
+    Stopped,
+}
+
+/// Waits until next to nothing comes; without a pace, that is never.
+async fn is_lost(pace: Option<Pace>, leader: Option<u32>) {
+    match pace {
+        Some(pace) => pace.is_lost(leader).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Waits until a time has passed; without one, that is never.
 async fn passed(time: Option<Duration>) {
