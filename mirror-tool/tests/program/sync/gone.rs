@@ -168,3 +168,46 @@ async fn what_nobody_lists_is_cleared_away() {
     };
     assert_eq!(paths(&mirror), paths(&master.tree()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_old_files_for_pulls_lead_to_stays_and_the_rest_goes() {
+    let master = Master::new();
+    for tag in ["1", "2"] {
+        let own = |repo: &str| format!("{repo} {tag}").into_bytes();
+        let (a, b) = (own("a"), own("b"));
+        master.publish(&[("a", tag, &[&a, b"shared"]), ("b", tag, &[&b, b"shared"])]);
+    }
+    let options = || Options {
+        static_v2: Some(master.mirror("m.v2")),
+        grace: Duration::ZERO,
+        ..master.options("m", &[&master.url()])
+    };
+    assert_outcome(&run(options()).await, Outcome::Followed);
+    let (mirror, pulls) = (master.mirror("m"), master.mirror("m.v2"));
+    for repo in ["a", "b"] {
+        master.remove(repo, |tag| tag == "1");
+    }
+    // The files of `a` cannot be made anew.
+    let made = pulls.join("a/_made");
+    fs::remove_file(&made).unwrap();
+    fs::create_dir(&made).unwrap();
+    for outcome in [Outcome::Partial; 2] {
+        let report = run(options()).await;
+        assert_outcome(&report, outcome);
+        assert_eq!(report.exit(), Exit::Partial);
+        // A layer, a config and a manifest, each with its link.
+        assert_eq!(report.kept, 6, "{report:?}");
+        assert!(fs::read(pulls.join("a/_manifests/1.oim")).is_ok());
+        let (a, b) = (digest(b"a 1"), digest(b"b 1"));
+        assert!(blob(&mirror, a).exists() && link(&mirror, "a", a).exists());
+        assert!(!blob(&mirror, b).exists() && !link(&mirror, "b", b).exists());
+        assert!(!pulls.join("b/_manifests/1.oim").is_symlink());
+        assert_sound(&mirror);
+    }
+    fs::remove_dir(&made).unwrap();
+    let report = run(options()).await;
+    assert_outcome(&report, Outcome::Unchanged);
+    assert_eq!((report.removed, report.kept), (6, 0));
+    assert!(!pulls.join("a/_manifests/1.oim").is_symlink());
+    assert_eq!(content(&mirror), content(&master.tree()));
+}
