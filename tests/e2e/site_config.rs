@@ -92,8 +92,14 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 /// What is printed for a tree.
 #[track_caller]
 pub(crate) fn site_config(kind: &str, tree: &Path, more: &[&str]) -> String {
+    site_config_of(HOST, kind, tree, more)
+}
+
+/// What is printed for the tree of a host.
+#[track_caller]
+fn site_config_of(host: &str, kind: &str, tree: &Path, more: &[&str]) -> String {
     let mut command = program("mirror-tool");
-    command.args(["site-config", kind, "--host", HOST, "--tree"]);
+    command.args(["site-config", kind, "--host", host, "--tree"]);
     command.arg(tree).args(more);
     let output = run(&mut command).unwrap_or_else(|error| panic!("{error:#}"));
     output.stdout

@@ -193,3 +193,29 @@ fn caddy_serves_a_mirror() {
     let mirror = Mirror::new();
     has_good_manners(&mirror, &mirror.serve(Server::Caddy));
 }
+
+#[test]
+fn two_mirrors_with_similar_names_keep_apart_in_one_nginx() {
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = ["a.example", "b.a.example", "a-b.example"];
+    let sites = hosts.map(|host| {
+        let tree = directory.path().join(host).join("containers");
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("state.json"), host).unwrap();
+        site_config_of(host, "nginx", &tree, &["--static-v2"])
+    });
+    let state = directory.path().join("state");
+    let server = Server::Nginx.start(&sites.concat(), &state);
+    for host in hosts {
+        let url = format!("{}/state.json", server.url());
+        let answer = http::get(&url, &[("host", host)]);
+        assert_eq!(
+            (answer.status.as_u16(), answer.text().as_str()),
+            (200, host)
+        );
+    }
+    for host in hosts {
+        let log = fs::read_to_string(state.join(format!("{host}.log"))).unwrap();
+        assert_eq!(log.lines().count(), 1, "{host}: {log}");
+    }
+}
