@@ -42,11 +42,11 @@ fn take_over_often(mut source: Source) {
             std::thread::sleep(Duration::from_millis(1));
         };
         match ended {
-            Some(status) => assert_eq!(status.code(), Some(0), "{context}"),
+            Some(status) => {
+                assert_eq!(status.code(), Some(0), "{context}");
+                whole = started.elapsed();
+            }
             None => killed += 1,
-        }
-        if run == 0 {
-            whole = started.elapsed();
         }
         let after = right_files(&source);
         let lost: Vec<&PathBuf> = before.difference(&after).collect();
@@ -56,7 +56,7 @@ fn take_over_often(mut source: Source) {
         let needless: Vec<&String> = asked.iter().filter(|it| !lacking.contains(it)).collect();
         assert_eq!(needless, [] as [&String; 0], "{context}: brought again");
     }
-    assert!(killed >= RUNS / 2, "only {killed} were killed");
+    assert!(killed >= RUNS / 4, "only {killed} were killed");
 }
 
 /// Makes a mirror as rsync without `-H` would, with a blob lost and another one damaged; which these are.

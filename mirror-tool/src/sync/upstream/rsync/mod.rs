@@ -173,8 +173,10 @@ impl Rsync {
             }
             match ended {
                 Ended::Well | Ended::InPart => return Ok(()),
-                Ended::Later(_) if patience.wait(None).await => {}
-                Ended::Later(why) | Ended::Badly(why) => return Err(self.unreachable(why)),
+                Ended::Later(_) | Ended::Slow(_) if patience.wait(None).await => {}
+                Ended::Later(why) | Ended::Slow(why) | Ended::Badly(why) => {
+                    return Err(self.unreachable(why));
+                }
                 Ended::Disk(why) => return Err(disk(staging, why)),
             }
         }

@@ -67,7 +67,7 @@ fn bytes_read_by(id: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
     use std::num::NonZeroUsize;
     use std::process::{Command, Stdio};
@@ -151,23 +151,8 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_daemon_that_trickles_is_asked_again_and_given_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("rsync://{}/tree", listener.local_addr().unwrap());
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                count.fetch_add(1, Ordering::Relaxed);
-                // Whoever has waited enough hangs up.
-                thread::spawn(move || drop(trickle(client.unwrap())));
-            }
-        });
-        let dir = tempfile::tempdir().unwrap();
-        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
-        let staging = Staging::open(&writer).unwrap();
-        let options = Options {
+    fn options() -> Options {
+        Options {
             from: Vec::new(),
             tree: "/nowhere".into(),
             filter: Filter::default(),
@@ -185,26 +170,108 @@ mod tests {
             dry_run: false,
             now: None,
             shutdown: CancellationToken::new(),
-        };
-        let mut rsync = Rsync::new(&url.parse().unwrap(), "it", &options);
+        }
+    }
+
+    /// Whom nobody waits for longer than two seconds; what it has been asked is counted.
+    fn start(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> (Rsync, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("rsync://{}/tree", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                count.fetch_add(1, Ordering::Relaxed);
+                let serve = serve.clone();
+                thread::spawn(move || serve(client.unwrap()));
+            }
+        });
+        let mut rsync = Rsync::new(&url.parse().unwrap(), "it", &options());
         assert_eq!(rsync.pace, Pace::of(None));
-        rsync.pace = Pace {
-            window: Duration::from_secs(1),
-            least: 1 << 10,
-        };
-        let wanted = vec![Wanted {
-            path: TreePath::Blob(Algorithm::Sha256.digest(b"bytes")),
-            size: 5,
-            proof: Proof::Name,
-            time: 7,
-        }];
+        rsync.pace.window = Duration::from_secs(2);
+        (rsync, asked)
+    }
+
+    /// Fetches until it is given up.
+    async fn fetch_in_vain(rsync: &Rsync, wanted: Vec<Wanted>, staging: &Staging) {
         let (progress, stop) = (Progress::default(), CancellationToken::new());
-        let fetch = rsync.fetch(wanted, &staging, &progress, &stop);
-        let fetched = timeout(Duration::from_secs(40), fetch).await;
+        let fetch = rsync.fetch(wanted, staging, &progress, &stop);
+        let fetched = timeout(Duration::from_secs(60), fetch).await;
         match fetched.expect("it holds the run for ever") {
             Err(Error::Unreachable { why, .. }) => assert_eq!(&*why, "next to nothing comes"),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn wanted(bytes: &[u8]) -> Wanted {
+        Wanted {
+            path: TreePath::Blob(Algorithm::Sha256.digest(bytes)),
+            size: bytes.len() as u64,
+            proof: Proof::Name,
+            time: 7,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_daemon_that_trickles_is_asked_again_and_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        // Whoever has waited enough hangs up.
+        let (rsync, asked) = start(|client| drop(trickle(client)));
+        fetch_in_vain(&rsync, vec![wanted(b"bytes")], &staging).await;
         assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    /// Passes on so many bytes of what a daemon says at once, and the rest one at a time.
+    fn slow_down(client: &TcpStream, daemon: &mut Command, at_once: u64) -> std::io::Result<()> {
+        let (here, there) = std::os::unix::net::UnixStream::pair()?;
+        let input = Stdio::from(std::os::fd::OwnedFd::from(there.try_clone()?));
+        let output = Stdio::from(std::os::fd::OwnedFd::from(there));
+        let mut daemon = daemon.stdin(input).stdout(output).spawn()?;
+        let (mut asks, mut told) = (client.try_clone()?, here.try_clone()?);
+        thread::spawn(move || std::io::copy(&mut asks, &mut told));
+        let mut client = client.try_clone()?;
+        std::io::copy(&mut (&here).take(at_once), &mut client)?;
+        let mut byte = [0];
+        while (&here).read(&mut byte)? > 0 && client.write_all(&byte).is_ok() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        daemon.kill()?;
+        daemon.wait().map(drop)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_that_slows_down_each_time_is_given_up_and_what_it_brought_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let upstream = dir.path().join("upstream");
+        let all: Vec<Wanted> = (0..5_u8)
+            .map(|number| {
+                let bytes = vec![number; 30_000];
+                let wanted = wanted(&bytes);
+                let path = wanted.path.under(&upstream);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+                wanted
+            })
+            .collect();
+        let config = dir.path().join("rsyncd.conf");
+        let text = format!("use chroot = no\n[tree]\npath = {}\n", upstream.display());
+        fs::write(&config, text).unwrap();
+        let (rsync, asked) = start(move |client| {
+            let mut daemon = Command::new("rsync");
+            daemon
+                .args(["--server", "--daemon", "--config"])
+                .arg(&config)
+                .arg(".");
+            // Whoever has waited enough hangs up.
+            drop(slow_down(&client, &mut daemon, 40_000));
+        });
+        fetch_in_vain(&rsync, all.clone(), &staging).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        let right = all.iter().filter(|it| staging.is_right(&it.path)).count();
+        assert_eq!(right, 2);
     }
 }

@@ -72,6 +72,8 @@ pub(super) enum Ended {
     InPart,
     /// It broke off, and may go better later.
     Later(Box<str>),
+    /// Next to nothing came. It may go better later too, but somebody may mean it.
+    Slow(Box<str>),
     /// Our disk.
     Disk(Box<str>),
     /// It will not go better.
@@ -199,7 +201,7 @@ impl Run {
         let status = timeout(GRACE, group.end()).await;
         match over {
             Over::Stopped => return Err(Error::Stopped),
-            Over::Lost => return Ok(Ended::Later("next to nothing comes".into())),
+            Over::Lost => return Ok(Ended::Slow("next to nothing comes".into())),
             Over::Itself(Err(source)) => return Ok(Ended::Later(source.to_string().into())),
             Over::Itself(Ok(())) => {}
         }
