@@ -130,7 +130,7 @@ impl Mirror {
         let now = self.time();
         let is_due = |since| gone::is_due(since, now, self.grace());
         if last.oldest_gone.is_some_and(is_due) {
-            remove_due_but(self, behind).map(Some)
+            remove_due(self, behind).map(Some)
         } else {
             Ok(None)
         }
@@ -142,21 +142,35 @@ impl Mirror {
 }
 
 /// What was removed, and what was not.
-pub(super) struct Went {
-    pub(super) removed: u64,
+struct Went {
+    removed: u64,
     left: Gone,
 }
 
-/// Removes what has had its grace.
-pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
-    remove_due_but(mirror, &BTreeSet::new())
+/// Removes what has had its grace before a run has come to its end; how many files went. The tree is what the last
+/// one has made of it, and so are the files for direct pulls, or they are brought up to date first.
+pub(super) fn make_room(mirror: &Mirror) -> Result<u64, Trouble> {
+    let updated = match mirror.last() {
+        Some(last) => mirror.update_static_v2(last, false),
+        None => Ok(None),
+    };
+    match updated {
+        Ok(behind) => {
+            let behind = behind.map(|behind| behind.repositories);
+            Ok(remove_due(mirror, &behind.unwrap_or_default())?.removed)
+        }
+        Err(error) => {
+            tracing::warn!("files for direct pulls: {error:#}; nothing is removed to make room");
+            Ok(0)
+        }
+    }
 }
 
 /// Removes what has had its grace, but for what is needed by pulls from repositories whose files for that are old.
 ///
 /// Nothing that the list in place has is removed, whatever was written down: a run may have been cut off
 /// after it had written down what was to go, and the next may have followed a tree that has it.
-fn remove_due_but(mirror: &Mirror, behind: &BTreeSet<RepoDir>) -> Result<Went, Trouble> {
+fn remove_due(mirror: &Mirror, behind: &BTreeSet<RepoDir>) -> Result<Went, Trouble> {
     let here = |error: anyhow::Error| Trouble::new(Kind::Here, error);
     let mut gone = match gone::read(mirror.writer.tree()) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -33,6 +33,37 @@ async fn a_full_disk_changes_nothing_and_what_had_its_grace_makes_room() {
     drop(disk);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_old_files_for_pulls_lead_to_is_not_removed_to_make_room() {
+    let master = Master::new();
+    let small = Master::new();
+    let disk = SmallDisk::mount(small.dir.path().to_owned(), "12m");
+    for tag in ["1", "2"] {
+        let large = noise(u64::from(tag.as_bytes()[0]), 5 * MIB);
+        master.publish(&[("a", tag, &[&large])]);
+    }
+    let options = |hours: i64| Options {
+        now: Some(Timestamp::now() + hours.hours()),
+        static_v2: Some(small.mirror("m.v2")),
+        ..small.options("m", &[&master.url()])
+    };
+    assert_outcome(&run(options(0)).await, Outcome::Followed);
+    // From now on they cannot be made anew.
+    let made = small.mirror("m.v2/a/_made");
+    fs::remove_file(&made).unwrap();
+    fs::create_dir(&made).unwrap();
+    master.remove("a", |tag| tag == "1");
+    assert_outcome(&run(options(1)).await, Outcome::Partial);
+    master.publish(&[("a", "3", &[&noise(3, 5 * MIB)])]);
+    let before = content(&small.mirror("m"));
+    assert_outcome(&run(options(26)).await, Outcome::Failed);
+    assert_eq!(content(&small.mirror("m")), before);
+    fs::remove_dir(&made).unwrap();
+    assert_outcome(&run(options(26)).await, Outcome::Followed);
+    assert_eq!(content(&small.mirror("m")), content(&master.tree()));
+    drop(disk);
+}
+
 /// Nothing that was there is gone or changed, and a server can read it, though the run did not come to its end.
 #[track_caller]
 fn assert_nothing_lost(mirror: &Path, before: &BTreeMap<PathBuf, Vec<u8>>, context: &str) {
