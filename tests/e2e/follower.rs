@@ -171,7 +171,8 @@ impl List {
             let fields: Vec<&str> = line.split('\t').collect();
             match (section, fields.as_slice()) {
                 ("Version", [number]) => version = number.parse::<u32>().ok(),
-                // A flag behind the type is for what is not public; our trees have none of it.
+                // Not for everybody: `-`, or `*` until it is released.
+                ("Files", [_, kind, _, _]) if kind.ends_with(['-', '*']) => {}
                 ("Files", [time, kind, size, path]) => {
                     let path = (*path).to_owned();
                     if time.parse::<u64>().unwrap() >= last_time {
@@ -192,6 +193,8 @@ impl List {
                 _ => {}
             }
         }
+        let files = &list.files;
+        list.checksums.retain(|path, _| files.contains_key(path));
         assert!(version.is_some_and(|version| version <= 3), "{version:?}");
         assert_eq!((section, text.ends_with('\n')), ("End", true), "it is torn");
         list

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -180,4 +180,60 @@ fn a_mirror_that_follows_the_list_is_the_tree_after_each_run() {
     for (image, is_gone) in [(&one, false), (&two, true), (&three, false), (&moved, true)] {
         assert_eq!(deleted.contains(&blob(image)), is_gone, "{deleted:#?}");
     }
+}
+
+#[test]
+fn what_is_not_for_everybody_is_left_out_until_it_is() {
+    let mut followed = Followed::start();
+    let public = small_image(&followed.upload("app"), "1", b"public");
+    let hidden = small_image(&followed.upload("hidden/app"), "1", b"hidden");
+    followed.export(&["app", "hidden/app"]);
+    followed.follow();
+
+    // The daemon cannot read it any more, and the list says so.
+    let (tree, manifest) = (followed.tree(), blob(&hidden));
+    let is_hidden = |path: &str| path.starts_with("repos/hidden") || path == manifest;
+    let set_mode = |path: &str, mode: u32| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(tree.join(path), permissions).unwrap();
+    };
+    let path = tree.join("fullfiletimelist-containers");
+    let list = fs::read_to_string(&path).unwrap();
+    let mut marked = BTreeSet::new();
+    let mark = |line: &str| match line.split('\t').collect::<Vec<_>>()[..] {
+        [time, kind, size, path] if is_hidden(path) => {
+            marked.insert(path.to_owned());
+            let mark = if kind == "d" { '*' } else { '-' };
+            format!("{time}\t{kind}{mark}\t{size}\t{path}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    let restricted: String = list.lines().map(mark).collect();
+    for path in ["repos/hidden/app/index.json", &manifest] {
+        set_mode(path, 0o600);
+    }
+    fs::write(&path, restricted).unwrap();
+    let Outcome::Followed {
+        transferred,
+        deleted,
+    } = followed.follower.follow()
+    else {
+        panic!("the list says that nothing has changed");
+    };
+    assert_eq!(deleted, marked);
+    assert!(marked.len() > 5, "{marked:?}");
+    assert!(transferred.is_disjoint(&marked), "{transferred:#?}");
+    let mirror = followed.directory.path().join("mirror");
+    assert!(mirror.join(blob(&public)).exists());
+    assert!(!mirror.join("repos/hidden").exists());
+
+    // Whoever lets everybody in changes each file under all of its names, and the next list says so.
+    for path in &marked {
+        let is_directory = tree.join(path).is_dir();
+        set_mode(path, if is_directory { 0o755 } else { 0o644 });
+    }
+    small_image(&followed.upload("hidden/app"), "2", b"more");
+    followed.export(&["app", "hidden/app"]);
+    let (transferred, _) = followed.follow();
+    assert!(transferred.is_superset(&marked), "{transferred:#?}");
 }

@@ -243,7 +243,7 @@ async fn follow(mirror: &Arc<Mirror>, upstream: &Upstream) -> Result<Followed, T
             Kind::Here if trouble.is_full && mirror.may_make_room() && !has_made_room => {
                 has_made_room = true;
                 let here = Arc::clone(mirror);
-                if blocking(move || after::remove_due(&here)).await?.removed == 0 {
+                if blocking(move || after::make_room(&here)).await? == 0 {
                     return Err(trouble);
                 }
             }

@@ -4,6 +4,7 @@
 //! One mirror follows one tree over and over while that changes, in turn over HTTP and over rsync; most
 //! of these runs are killed somewhere in the middle. `MIRROR_TOOL_KILLS` says how often, for a longer look.
 
+mod adoption;
 mod reader;
 mod rsync;
 

@@ -21,6 +21,7 @@
 mod files;
 mod links;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -69,10 +70,27 @@ impl fmt::Display for Updated {
     }
 }
 
+/// Repositories whose files are, in part, still those of an older tree.
+#[derive(Debug)]
+pub struct Behind {
+    /// Which ones.
+    pub repositories: BTreeSet<RepoDir>,
+    /// What was in the way, of the first at least.
+    pub error: anyhow::Error,
+}
+
 /// Brings the files in `directory` up to date with the tree.
 ///
 /// One repository that fails keeps no other from being brought up to date.
 pub fn update(tree: &Tree, directory: &Path) -> anyhow::Result<Updated> {
+    match update_each(tree, directory)? {
+        (updated, None) => Ok(updated),
+        (_, Some(behind)) => Err(behind.error),
+    }
+}
+
+/// The same, for who has to know which repositories have failed. An error says that it may be all of them.
+pub fn update_each(tree: &Tree, directory: &Path) -> anyhow::Result<(Updated, Option<Behind>)> {
     let files = Files::open(tree.root(), directory)?;
     let mut updated = Updated::default();
     let repositories = tree.repositories()?;
@@ -80,22 +98,26 @@ pub fn update(tree: &Tree, directory: &Path) -> anyhow::Result<Updated> {
     for repo in &repositories {
         let made = repository(tree, &files, repo, &mut updated)
             .with_context(|| format!("cannot make the files of {}", repo.name()));
-        failed.extend(made.err());
+        failed.extend(made.err().map(|error| (repo.clone(), error)));
     }
-    for name in files.repositories()? {
-        if repositories.binary_search(&name).is_err() {
-            match files.remove(&name) {
+    for repo in files.repositories()? {
+        if repositories.binary_search(&repo).is_err() {
+            match files.remove(&repo) {
                 Ok(()) => updated.repositories += 1,
-                Err(error) => failed.push(error),
+                Err(error) => failed.push((repo, error)),
             }
         }
     }
-    let count = failed.len();
-    match failed.into_iter().next() {
-        None => Ok(updated),
-        Some(error) if count == 1 => Err(error),
-        Some(error) => Err(error.context(format!("{count} repositories, of which the first"))),
-    }
+    let (repositories, errors): (BTreeSet<_>, Vec<_>) = failed.into_iter().unzip();
+    let count = errors.len();
+    let behind = errors.into_iter().next().map(|error| Behind {
+        repositories,
+        error: match count {
+            1 => error,
+            _ => error.context(format!("{count} repositories, of which the first")),
+        },
+    });
+    Ok((updated, behind))
 }
 
 fn repository(

@@ -1,22 +1,24 @@
 //! What follows once the tree is what it should be: files for direct pulls, removals, and telling others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use oci_mirror::tree::TreePath;
+use oci_mirror::digest::Digest;
 use oci_mirror::tree::list::{Kind as EntryKind, Reader, Record};
+use oci_mirror::tree::{RepoDir, TreePath};
 
 use super::trouble::{Kind, Trouble};
 use super::{Followed, Mirror, blocking};
+use crate::report;
+use crate::site_config::static_v2;
 use crate::sync::Report;
 use crate::sync::gone::{self, Gone};
 use crate::sync::memory::{Last, Memory};
 use crate::sync::report::Outcome;
 use crate::sync::upstream::Upstream;
-use crate::{report, site_config};
 
 /// Does what is left to do, and says how the run has ended.
 pub(super) async fn finish(
@@ -71,13 +73,23 @@ impl Mirror {
         let before = last.clone();
         let mut undone = Vec::new();
         let mut removed = 0;
-        match self.update_static_v2(&last, is_changed) {
-            Ok(updated) => last.static_v2 = updated,
-            Err(error) => undone.push(format!("files for direct pulls: {error:#}")),
-        }
-        // They lead to what is about to go, as long as they are old.
-        if undone.is_empty() {
-            match self.remove_if_due(&last) {
+        // Old ones lead to what is about to go.
+        let behind = match self.update_static_v2(&last, is_changed) {
+            Ok(None) => {
+                last.static_v2.clone_from(&self.options.static_v2);
+                Some(BTreeSet::new())
+            }
+            Ok(Some(behind)) => {
+                undone.push(format!("files for direct pulls: {:#}", behind.error));
+                Some(behind.repositories)
+            }
+            Err(error) => {
+                undone.push(format!("files for direct pulls: {error:#}"));
+                None
+            }
+        };
+        if let Some(behind) = behind {
+            match self.remove_if_due(&last, &behind) {
                 Ok(None) => {}
                 Ok(Some(went)) => {
                     removed = went.removed;
@@ -95,21 +107,30 @@ impl Mirror {
         (last, removed, undone)
     }
 
-    fn update_static_v2(&self, last: &Last, is_changed: bool) -> anyhow::Result<Option<PathBuf>> {
-        let wanted = &self.options.static_v2;
-        if let Some(directory) = wanted
-            && (is_changed || last.static_v2 != *wanted)
-        {
-            site_config::static_v2::update(self.writer.tree(), directory)?;
+    /// What could not be brought up to date, of what there is to be.
+    fn update_static_v2(
+        &self,
+        last: &Last,
+        is_changed: bool,
+    ) -> anyhow::Result<Option<static_v2::Behind>> {
+        match &self.options.static_v2 {
+            Some(directory) if is_changed || last.static_v2.as_ref() != Some(directory) => {
+                let (_, behind) = static_v2::update_each(self.writer.tree(), directory)?;
+                Ok(behind)
+            }
+            _ => Ok(None),
         }
-        Ok(wanted.clone())
     }
 
-    fn remove_if_due(&self, last: &Last) -> Result<Option<Went>, Trouble> {
+    fn remove_if_due(
+        &self,
+        last: &Last,
+        behind: &BTreeSet<RepoDir>,
+    ) -> Result<Option<Went>, Trouble> {
         let now = self.time();
         let is_due = |since| gone::is_due(since, now, self.grace());
         if last.oldest_gone.is_some_and(is_due) {
-            remove_due(self).map(Some)
+            remove_due(self, behind).map(Some)
         } else {
             Ok(None)
         }
@@ -121,16 +142,35 @@ impl Mirror {
 }
 
 /// What was removed, and what was not.
-pub(super) struct Went {
-    pub(super) removed: u64,
+struct Went {
+    removed: u64,
     left: Gone,
 }
 
-/// Removes what has had its grace.
+/// Removes what has had its grace before a run has come to its end; how many files went. The tree is what the last
+/// one has made of it, and so are the files for direct pulls, or they are brought up to date first.
+pub(super) fn make_room(mirror: &Mirror) -> Result<u64, Trouble> {
+    let updated = match mirror.last() {
+        Some(last) => mirror.update_static_v2(last, false),
+        None => Ok(None),
+    };
+    match updated {
+        Ok(behind) => {
+            let behind = behind.map(|behind| behind.repositories);
+            Ok(remove_due(mirror, &behind.unwrap_or_default())?.removed)
+        }
+        Err(error) => {
+            tracing::warn!("files for direct pulls: {error:#}; nothing is removed to make room");
+            Ok(0)
+        }
+    }
+}
+
+/// Removes what has had its grace, but for what is needed by pulls from repositories whose files for that are old.
 ///
 /// Nothing that the list in place has is removed, whatever was written down: a run may have been cut off
 /// after it had written down what was to go, and the next may have followed a tree that has it.
-pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
+fn remove_due(mirror: &Mirror, behind: &BTreeSet<RepoDir>) -> Result<Went, Trouble> {
     let here = |error: anyhow::Error| Trouble::new(Kind::Here, error);
     let mut gone = match gone::read(mirror.writer.tree()) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -140,6 +180,7 @@ pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
         }
         gone => gone.map_err(|error| here(error.into()))?,
     };
+    let spared = spare(&mut gone, behind);
     let mut steps = gone::take_due(&mut gone, mirror.time(), mirror.grace());
     let listed = listed(mirror, &steps).map_err(here)?;
     for step in &mut steps {
@@ -149,11 +190,40 @@ pub(super) fn remove_due(mirror: &Mirror) -> Result<Went, Trouble> {
     mirror
         .writer
         .remove_unlisted(&steps, &[], &listed.directories)?;
+    gone.extend(spared);
     gone::write(&mirror.writer, &gone)?;
     Ok(Went {
         removed,
         left: gone,
     })
+}
+
+/// Takes out all that these repositories had, with the content: of what is gone, the old names of their manifests
+/// lead to nothing else, and neither do these manifests.
+fn spare(gone: &mut Gone, behind: &BTreeSet<RepoDir>) -> Gone {
+    let linked: HashSet<Digest> = gone
+        .keys()
+        .filter_map(|path| match path {
+            TreePath::Link(repo, digest) if behind.contains(repo) => Some(*digest),
+            _ => None,
+        })
+        .collect();
+    let is_needed = |path: &TreePath| match path {
+        TreePath::Index(repo) | TreePath::Layout(repo) | TreePath::Link(repo, _) => {
+            behind.contains(repo)
+        }
+        TreePath::Blob(digest) | TreePath::Pieces(digest) => linked.contains(digest),
+        TreePath::State | TreePath::List(_) | TreePath::DirectorySizes => false,
+    };
+    let mut spared = Gone::new();
+    gone.retain(|path, since| {
+        let is_needed = is_needed(path);
+        if is_needed {
+            spared.insert(path.clone(), *since);
+        }
+        !is_needed
+    });
+    spared
 }
 
 /// What the list has of what is about to go.

@@ -171,15 +171,16 @@ impl Staging {
         &self,
         wanted: &Wanted,
     ) -> Result<(Verified, Identity), Wrong> {
+        let generation = self.generation();
         let result = self.read(wanted).and_then(|(verified, identity)| {
             self.keep_pieces(wanted, &verified).map_err(Wrong::Disk)?;
             Ok((verified, identity))
         });
         match &result {
-            Ok(_) => self.note(&wanted.path),
+            Ok(_) => self.note(&wanted.path, generation),
             Err(Wrong::Disk(_)) => {}
             Err(wrong) => {
-                self.right().remove(&wanted.path);
+                self.right().paths.remove(&wanted.path);
                 if !matches!(wrong, Wrong::Missing) {
                     // Whatever it is: what stays is found wrong again.
                     let _ = discard(&self.path(&wanted.path));

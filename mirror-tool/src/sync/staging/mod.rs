@@ -4,6 +4,9 @@
 //! may have been killed while it was written, or the disk may have lost it. Right is only what this run has
 //! read and compared, and [`Staging`] remembers that. Nothing here is synced; whoever publishes does that,
 //! once for all of it.
+//!
+//! A thread of a transfer that was abandoned may come to its end when all is cleared away. What it has found then is
+//! of a [`Generation`] that is over, and counts no more.
 
 mod adopt;
 mod check;
@@ -36,10 +39,20 @@ struct Inner {
     /// The directory `files`.
     handle: OwnedFd,
     /// What this run has read and found right.
-    right: Mutex<HashSet<TreePath>>,
+    right: Mutex<Right>,
     /// Directories that are there, so that nobody makes them for every file.
     made: Mutex<HashSet<PathBuf>>,
 }
+
+#[derive(Debug, Default)]
+struct Right {
+    generation: Generation,
+    paths: HashSet<TreePath>,
+}
+
+/// Of all that was fetched between two clearings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Generation(u64);
 
 /// What is added to the name of a file that is not whole yet.
 const PART: &str = ".part";
@@ -90,7 +103,7 @@ impl Staging {
 
     /// Whether this run has found a file right.
     pub fn is_right(&self, path: &TreePath) -> bool {
-        self.right().contains(path)
+        self.right().paths.contains(path)
     }
 
     /// The pieces file of a blob that was found right in this run; `None` if it has none. The same bytes lie
@@ -103,8 +116,7 @@ impl Staging {
 
     /// Forgets and removes all that was fetched: it has its names, or nobody wants it.
     pub fn clear(&self) -> Result<(), writer::Error> {
-        self.right().clear();
-        self.made().clear();
+        self.forget();
         let removed = |path: PathBuf, result: io::Result<()>| match result {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(writer::Error::Remove { path, source })
@@ -120,17 +132,32 @@ impl Staging {
             let result = discard(&path);
             removed(path, result)?;
         }
+        // What somebody has read and found right while it was removed.
+        self.forget();
         Ok(())
+    }
+
+    fn forget(&self) {
+        let mut right = self.right();
+        right.generation.0 += 1;
+        right.paths.clear();
+        self.made().clear();
+    }
+
+    /// What is fetched now is of this one.
+    pub(super) fn generation(&self) -> Generation {
+        self.right().generation
     }
 
     /// Writes a small file whose bytes have been compared.
     pub(super) fn place(&self, wanted: &Wanted, bytes: &[u8]) -> Result<(), writer::Error> {
+        let generation = self.generation();
         let path = self.path(&wanted.path);
         let mut file = self.create(&path)?;
         file.write_all(bytes)
             .and_then(|()| check::make_readable(&file, Some(wanted.time)))
             .map_err(|source| failed(&path, source))?;
-        self.note(&wanted.path);
+        self.note(&wanted.path, generation);
         Ok(())
     }
 
@@ -178,12 +205,15 @@ impl Staging {
         Ok(())
     }
 
-    /// Remembers that a file is right.
-    pub(super) fn note(&self, path: &TreePath) {
-        self.right().insert(path.clone());
+    /// Remembers that a file is right which was fetched, or read, since a generation began; not once that is over.
+    pub(super) fn note(&self, path: &TreePath, generation: Generation) {
+        let mut right = self.right();
+        if right.generation == generation {
+            right.paths.insert(path.clone());
+        }
     }
 
-    fn right(&self) -> MutexGuard<'_, HashSet<TreePath>> {
+    fn right(&self) -> MutexGuard<'_, Right> {
         self.0.right.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -202,4 +232,33 @@ pub(super) fn failed(path: &Path, source: io::Error) -> writer::Error {
 /// Nobody but us looks in there.
 fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_mirror::digest::Algorithm;
+
+    use super::*;
+    use crate::sync::Proof;
+
+    #[test]
+    fn what_was_begun_before_a_clearing_is_not_right_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let wanted = Wanted {
+            path: TreePath::Blob(Algorithm::Sha256.digest(b"bytes")),
+            size: 5,
+            proof: Proof::Name,
+            time: 7,
+        };
+        staging.place(&wanted, b"bytes").unwrap();
+        assert!(staging.is_right(&wanted.path));
+        let before = staging.generation();
+        staging.clear().unwrap();
+        staging.note(&wanted.path, before);
+        assert!(!staging.is_right(&wanted.path));
+        staging.note(&wanted.path, staging.generation());
+        assert!(staging.is_right(&wanted.path));
+    }
 }

@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 
 use super::daemon::Daemon;
 use super::*;
+use crate::sync::master::Master;
 
 impl Place {
     fn daemon(&self, settings: &str) -> Daemon {
@@ -233,4 +234,77 @@ async fn a_run_that_is_stopped_keeps_what_it_has_and_goes_on_later() {
         "{kept} {}",
         fetched.received
     );
+}
+
+#[test]
+fn the_password_is_for_a_daemon_to_which_we_have_a_name() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"])]);
+    let secrets = master.mirror("secrets");
+    // Whom nobody names, rsync calls so.
+    fs::write(&secrets, "me:secret\nnobody:secret\n").unwrap();
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).unwrap();
+    let settings = format!(
+        "auth users = me, nobody\nsecrets file = {}",
+        secrets.display()
+    );
+    let daemon = Daemon::start(&master.tree(), &master.mirror("rsyncd"), &settings);
+    for (user, password, code) in [
+        ("", Some("secret"), 1),
+        ("me@", None, 1),
+        ("me@", Some("another"), 1),
+        ("me@", Some("secret"), 0),
+    ] {
+        let url = daemon.url().replace("://", &format!("://{user}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mirror-tool"));
+        command.args(["sync", "--retries", "0", "--from", &url, "--tree"]);
+        command.arg(master.mirror("m")).env_remove("RSYNC_PASSWORD");
+        command.envs(password.map(|password| ("RSYNC_PASSWORD", password)));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{user:?}: {said}");
+        assert_eq!(said.contains("auth failed"), code == 1, "{user:?}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
+
+/// What the receiver of rsync does when a daemon sends a file once more: the line of it comes twice, and the file that
+/// was read is replaced by another of the same length and time.
+const TWICE: &str = r#"#!/bin/sh
+PATH=/usr/local/bin:/usr/bin:/bin
+case "$*" in *--files-from=*) ;; *) exec rsync "$@" ;; esac
+rsync "$@" || exit
+for place; do :; done
+cd "$place" && file=$(find blobs -type f -size -2 | head -n 1) || exit
+# As long as it takes to read the first.
+sleep 0.5
+tr '[:graph:]' x <"$file" >other && touch -r "$file" other && mv other "$file" && echo "9 9 $file"
+"#;
+
+#[test]
+fn a_file_that_comes_twice_is_not_taken_for_the_first() {
+    let master = Master::new();
+    master.publish(&[("a", "1", &[b"a"])]);
+    let daemon = Daemon::start(&master.tree(), &master.mirror("rsyncd"), "");
+    let programs = master.mirror("bin");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("rsync"), TWICE).unwrap();
+    fs::set_permissions(programs.join("rsync"), fs::Permissions::from_mode(0o755)).unwrap();
+    let sync = |path: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mirror-tool"));
+        command.args(["sync", "--retries", "0", "--from", &daemon.url(), "--tree"]);
+        command.arg(master.mirror("m")).env("PATH", path);
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let path = std::env::var("PATH").unwrap();
+    let (code, said) = sync(&format!("{}:{path}", programs.display()));
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("is not what the file list says"), "{said}");
+    assert!(!master.mirror("m").join("state.json").exists(), "{said}");
+    let (code, said) = sync(&path);
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -1,7 +1,8 @@
 //! Where a large file grows up that comes over HTTP: a thread that hashes and writes `X.part`.
 //!
 //! What an earlier run, or an earlier connection, has left of it is read and hashed once, and the rest goes
-//! behind it. Whether the beginning was right shows at the end, in the digest of the whole.
+//! behind it. Whether the beginning was right shows at the end, in the digest of the whole. A transfer that was
+//! abandoned ends here a little later: when staging was cleared meanwhile, what lies under the name is not its own.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::sync::Wanted;
-use crate::sync::staging::{Comparison, Staging, Wrong, failed, make_readable};
+use crate::sync::staging::{Comparison, Generation, Staging, Wrong, failed, make_readable};
 use crate::sync::upstream::join;
 
 /// How often, and after which pause, a beginning is asked for that somebody still has.
@@ -158,6 +159,8 @@ fn alone(path: &Path) -> io::Result<File> {
 struct Growing<'a> {
     wanted: &'a Wanted,
     staging: &'a Staging,
+    /// When it was begun.
+    generation: Generation,
     file: File,
     comparison: Comparison,
 }
@@ -173,6 +176,9 @@ impl<'a> Growing<'a> {
         // Nobody listens any more when the run was ended.
         let _ = tell.send(growing.comparison.seen());
         while let Some(step) = received.blocking_recv() {
+            if staging.generation() != growing.generation {
+                return Err(Wrong::Missing);
+            }
             match step {
                 Step::Write(chunks) => growing.write(&chunks)?,
                 Step::Restart => growing.restart()?,
@@ -183,6 +189,7 @@ impl<'a> Growing<'a> {
     }
 
     fn open(wanted: &'a Wanted, staging: &'a Staging) -> Result<Self, Wrong> {
+        let generation = staging.generation();
         let path = staging.part(&wanted.path);
         staging.make_parent(&path).map_err(Wrong::Disk)?;
         let mut file = alone(&path).map_err(|source| Wrong::Disk(failed(&path, source)))?;
@@ -200,6 +207,7 @@ impl<'a> Growing<'a> {
         let mut growing = Self {
             wanted,
             staging,
+            generation,
             file,
             comparison,
         };
@@ -247,7 +255,7 @@ impl<'a> Growing<'a> {
         self.staging
             .keep_pieces(self.wanted, &verified)
             .map_err(Wrong::Disk)?;
-        self.staging.note(&self.wanted.path);
+        self.staging.note(&self.wanted.path, self.generation);
         Ok(())
     }
 
@@ -257,5 +265,42 @@ impl<'a> Growing<'a> {
 
     fn disk(&self, source: io::Error) -> Wrong {
         Wrong::Disk(failed(&self.staging.part(&self.wanted.path), source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_mirror::digest::Algorithm;
+    use oci_mirror::tree::{TreePath, TreeWriter};
+
+    use super::*;
+    use crate::sync::Proof;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_that_ends_after_a_clearing_touches_nothing_that_came_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let wanted = Wanted {
+            path: TreePath::Blob(Algorithm::Sha256.digest(b"bytes")),
+            size: 5,
+            proof: Proof::Name,
+            time: 7,
+        };
+        let mut late = Part::open(&wanted, &staging).await.unwrap();
+        late.write(Bytes::from_static(b"bytes")).await.unwrap();
+        late.flush().await.unwrap();
+        staging.clear().unwrap();
+        // Somebody else has begun it anew.
+        let mut begun = Part::open(&wanted, &staging).await.unwrap();
+        begun.write(Bytes::from_static(b"by")).await.unwrap();
+        begun.flush().await.unwrap();
+        assert!(matches!(late.finish().await, Err(Wrong::Missing)));
+        assert!(!staging.is_right(&wanted.path));
+        assert!(!staging.path(&wanted.path).exists());
+        begun.write(Bytes::from_static(b"tes")).await.unwrap();
+        begun.finish().await.unwrap();
+        assert!(staging.is_right(&wanted.path));
+        assert_eq!(fs::read(staging.path(&wanted.path)).unwrap(), b"bytes");
     }
 }

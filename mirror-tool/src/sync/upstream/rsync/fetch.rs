@@ -36,17 +36,27 @@ pub(super) async fn run(
         };
         let (ended, results) = fetch.once(wanted, &mut fetched.received).await?;
         let (mut absent, mut wrong) = (Vec::new(), Vec::new());
+        let before = (fetched.files, fetched.bytes);
         for (wanted, result) in results {
             match result {
                 Ok(()) => {
                     fetched.files += 1;
                     fetched.bytes += wanted.size;
-                    patience.renew();
                 }
                 Err(Wrong::Disk(error)) => return Err(error.into()),
                 Err(Wrong::Missing) => absent.push(wanted),
                 Err(why) => wrong.push((wanted, why)),
             }
+        }
+        let has_advanced = match &ended {
+            // One file and then a trickle, and that again: it would go on for as long as there are files.
+            Ended::Slow(_) => fetched.bytes - before.1 >= rsync.pace.least,
+            Ended::Well | Ended::InPart | Ended::Later(_) | Ended::Badly(_) | Ended::Disk(_) => {
+                fetched.files > before.0
+            }
+        };
+        if has_advanced {
+            patience.renew();
         }
         match ended {
             Ended::Well | Ended::InPart => {
@@ -64,7 +74,7 @@ pub(super) async fn run(
                 tracing::info!(files = again.len(), "fetching again from the start");
                 wanted = again.into_iter().map(|(wanted, _)| wanted).collect();
             }
-            Ended::Later(why) => {
+            Ended::Later(why) | Ended::Slow(why) => {
                 wanted = absent;
                 wanted.extend(wrong.into_iter().map(|(wanted, _)| wanted));
                 if wanted.is_empty() {
@@ -112,6 +122,7 @@ impl Fetch<'_> {
             Limits {
                 file: longest,
                 time: None,
+                pace: Some(self.rsync.pace),
             },
             Until::End,
         );

@@ -5,7 +5,9 @@
 //! read and compared before it is used. Hard links need not be asked for: the list says which there are.
 
 mod fetch;
+mod lifeline;
 mod output;
+mod pace;
 mod run;
 
 use std::fs;
@@ -20,8 +22,9 @@ use rustix::fs::OFlags;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub(super) use self::lifeline::end_what_is_left;
 use self::output::Line;
-pub(super) use self::run::end_what_is_left;
+use self::pace::Pace;
 use self::run::{Ended, Limits, Run, Until};
 use super::patience::Patience;
 use super::{Error, Fetched, blocking, max_list};
@@ -39,17 +42,21 @@ pub(super) struct Rsync {
     has_user: bool,
     /// KiB per second.
     bandwidth: Option<u64>,
+    /// What is asked of it while many files come.
+    pace: Pace,
     retries: u8,
     max_entries: u64,
 }
 
 impl Rsync {
     pub(super) fn new(url: &Url, name: &str, options: &Options) -> Self {
+        let bandwidth = options.bandwidth.map(|bytes| bytes.div_ceil(1 << 10));
         Self {
             upstream: name.into(),
             url: format!("{}/", url.as_str().trim_end_matches('/')),
             has_user: !url.username().is_empty(),
-            bandwidth: options.bandwidth.map(|bytes| bytes.div_ceil(1 << 10)),
+            bandwidth,
+            pace: Pace::of(bandwidth),
             retries: options.retries,
             max_entries: options.max_entries,
         }
@@ -166,8 +173,10 @@ impl Rsync {
             }
             match ended {
                 Ended::Well | Ended::InPart => return Ok(()),
-                Ended::Later(_) if patience.wait(None).await => {}
-                Ended::Later(why) | Ended::Badly(why) => return Err(self.unreachable(why)),
+                Ended::Later(_) | Ended::Slow(_) if patience.wait(None).await => {}
+                Ended::Later(why) | Ended::Slow(why) | Ended::Badly(why) => {
+                    return Err(self.unreachable(why));
+                }
                 Ended::Disk(why) => return Err(disk(staging, why)),
             }
         }

@@ -1,29 +1,27 @@
 //! One run of the program.
 //!
 //! It is started without a shell, with an environment in which nothing sends it elsewhere, at the head of a group
-//! that is killed whatever happens to us, but for one case: nobody is told of our own SIGKILL. So its standard
-//! input is a file that we have locked. As long as any of the group lives it is locked, and who comes next kills
-//! the group that is named in it before anything of staging is looked at.
+//! that is killed whatever happens to us; should we be killed ourselves, the next run does it ([`lifeline`]).
+//!
+//! [`lifeline`]: super::lifeline
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use oci_mirror::excerpt::Excerpt;
 use oci_mirror::process_group::ProcessGroup;
-use oci_mirror::tree::writer;
-use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::lifeline::Lifeline;
 use super::output::{Line, Lines};
-use crate::sync::staging::{Staging, failed};
+use super::pace::Pace;
+use crate::sync::staging::Staging;
 use crate::sync::upstream::Error;
 
 /// How much of its complaints is kept.
@@ -48,6 +46,8 @@ pub(super) struct Limits {
     pub(super) file: u64,
     /// How long it may take.
     pub(super) time: Option<Duration>,
+    /// How much has to come.
+    pub(super) pace: Option<Pace>,
 }
 
 impl Limits {
@@ -58,6 +58,7 @@ impl Limits {
         Self {
             file,
             time: Some(time),
+            pace: None,
         }
     }
 }
@@ -71,6 +72,8 @@ pub(super) enum Ended {
     InPart,
     /// It broke off, and may go better later.
     Later(Box<str>),
+    /// Next to nothing came. It may go better later too, but somebody may mean it.
+    Slow(Box<str>),
     /// Our disk.
     Disk(Box<str>),
     /// It will not go better.
@@ -160,9 +163,7 @@ impl Run {
         each: impl FnMut(Line<'_>),
     ) -> Result<Ended, Error> {
         let lifeline = Lifeline::take(staging).await?;
-        let input = lifeline.file.try_clone();
-        let input = input.map_err(|source| failed(&lifeline.path, source))?;
-        self.command.stdin(input);
+        self.command.stdin(lifeline.for_input()?);
         let mut group =
             ProcessGroup::start(&mut self.command).map_err(|source| Error::Program {
                 program: PROGRAM.into(),
@@ -175,8 +176,8 @@ impl Run {
         let leader = group.leader().id();
         lifeline.name(leader)?;
         let mut said = Vec::new();
-        let heard = tokio::select! {
-            heard = hear(&mut group, &mut said, each) => Some(heard),
+        let over = tokio::select! {
+            heard = hear(&mut group, &mut said, each) => Over::Itself(heard),
             () = is_there(&self.until, leader) => {
                 // What is left of it would do nothing more.
                 let ended = timeout(GRACE, group.end()).await;
@@ -190,18 +191,21 @@ impl Run {
                 let _ = timeout(GRACE, group.end()).await;
                 return Ok(Ended::Later("rsync takes too long".into()));
             }
-            () = stop.cancelled() => None,
+            () = is_lost(self.limits.pace, leader) => Over::Lost,
+            () = stop.cancelled() => Over::Stopped,
         };
-        if heard.is_none() {
+        match &over {
+            Over::Itself(_) => {}
             // What it has of a file, it then keeps.
-            group.ask_to_end();
+            Over::Lost | Over::Stopped => group.ask_to_end(),
         }
         let gone = timeout(GRACE, group.leader().wait()).await;
         let status = timeout(GRACE, group.end()).await;
-        match heard {
-            None => return Err(Error::Stopped),
-            Some(Err(source)) => return Ok(Ended::Later(source.to_string().into())),
-            Some(Ok(())) => {}
+        match over {
+            Over::Stopped => return Err(Error::Stopped),
+            Over::Lost => return Ok(Ended::Slow("next to nothing comes".into())),
+            Over::Itself(Err(source)) => return Ok(Ended::Later(source.to_string().into())),
+            Over::Itself(Ok(())) => {}
         }
         let (Ok(_), Ok(Ok(status))) = (gone, status) else {
             return Ok(Ended::Later("rsync does not end".into()));
@@ -228,6 +232,24 @@ impl Run {
 }
 
 const PROGRAM: &str = "rsync";
+
+/// Why a run is not waited for any more.
+enum Over {
+    /// It says nothing more.
+    Itself(io::Result<()>),
+    /// Next to nothing came.
+    Lost,
+    /// We are to end.
+    Stopped,
+}
+
+/// Waits until next to nothing comes; without a pace, that is never.
+async fn is_lost(pace: Option<Pace>, leader: Option<u32>) {
+    match pace {
+        Some(pace) => pace.is_lost(leader).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Waits until a time has passed; without one, that is never.
 async fn passed(time: Option<Duration>) {
@@ -295,73 +317,6 @@ async fn chunks(
             0 => return Ok(()),
             length => each(&buffer[..length]),
         }
-    }
-}
-
-/// The file that tells whether a run is over, ours or that of somebody who was killed.
-#[derive(Debug)]
-struct Lifeline {
-    path: PathBuf,
-    file: File,
-}
-
-/// Ends the rsync of an earlier run, if there is one.
-pub(in crate::sync::upstream) async fn end_what_is_left(
-    staging: &Staging,
-) -> Result<(), writer::Error> {
-    if Lifeline::path(staging).exists() {
-        Lifeline::take(staging).await?;
-    }
-    Ok(())
-}
-
-impl Lifeline {
-    fn path(staging: &Staging) -> PathBuf {
-        staging.directory().join("rsync.lock")
-    }
-
-    /// Takes it, from whoever has it.
-    async fn take(staging: &Staging) -> Result<Self, writer::Error> {
-        let path = Self::path(staging);
-        let unusable = |source| failed(&path, source);
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(unusable)?;
-        for _ in 0..500 {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    file.set_len(0).map_err(unusable)?;
-                    return Ok(Self { path, file });
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(errno) => return Err(unusable(errno.into())),
-            }
-            // Somebody of the group that is named there lives, so nobody else has its id.
-            let named = fs::read_to_string(&path).map_err(unusable)?;
-            if let Some(group) = named.trim().parse().ok().and_then(Pid::from_raw) {
-                tracing::info!("ending the rsync that an earlier run has left behind");
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        let busy = io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "the rsync of an earlier run does not end",
-        );
-        Err(unusable(busy))
-    }
-
-    /// Writes down whose it is.
-    fn name(&self, leader: Option<u32>) -> Result<(), writer::Error> {
-        let name = leader.map_or_else(String::new, |id| format!("{id}\n"));
-        self.file
-            .write_all_at(name.as_bytes(), 0)
-            .map_err(|source| failed(&self.path, source))
     }
 }
 

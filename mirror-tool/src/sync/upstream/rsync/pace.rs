@@ -1,0 +1,277 @@
+//! Whether anything comes of a run that may take as long as it likes.
+//!
+//! Any byte is a sign of life for rsync, so its own timeout ends no trickle. What its processes have read, from the
+//! wire and from files that are here, is known to the system: the list of files counts, which an upstream with a slow
+//! disk is long at, and so does what is compared with a beginning that is here already.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+/// Over how much time it is looked at.
+const WINDOW: Duration = Duration::from_secs(300);
+
+/// Least bytes per second in it.
+const LEAST: u64 = 1 << 10;
+
+/// How much has to come, and in which time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    pub(super) window: Duration,
+    pub(super) least: u64,
+}
+
+impl Pace {
+    /// What is asked of an upstream that is not to send more than so many KiB per second.
+    pub(super) fn of(bandwidth: Option<u64>) -> Self {
+        // Nobody is late who keeps to our own limit, even if it is a quarter of it that gets through.
+        let limit = bandwidth.map_or(LEAST, |bandwidth| bandwidth.saturating_mul(1 << 8));
+        Self {
+            window: WINDOW,
+            least: WINDOW.as_secs().saturating_mul(limit.min(LEAST)),
+        }
+    }
+
+    /// Waits until a window has passed in which a process and its children have read next to nothing. Where the
+    /// system does not tell, that is never.
+    pub(super) async fn is_lost(&self, leader: Option<u32>) {
+        let Some(leader) = leader else {
+            return std::future::pending().await;
+        };
+        loop {
+            let before = bytes_read(leader);
+            sleep(self.window).await;
+            if let (Some(before), Some(now)) = (before, bytes_read(leader))
+                && now.saturating_sub(before) < self.least
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// The bytes that a process and its children have read.
+fn bytes_read(leader: u32) -> Option<u64> {
+    let children = fs::read_to_string(format!("/proc/{leader}/task/{leader}/children")).ok()?;
+    let children = children.split_whitespace().map(str::parse);
+    let all = std::iter::once(Ok(leader)).chain(children);
+    all.map(|id| bytes_read_by(id.ok()?)).sum()
+}
+
+fn bytes_read_by(id: u32) -> Option<u64> {
+    let counters = fs::read_to_string(format!("/proc/{id}/io")).ok()?;
+    let mut lines = counters.lines();
+    lines.find_map(|line| line.strip_prefix("rchar: ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::num::NonZeroUsize;
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
+    use oci_mirror::digest::Algorithm;
+    use oci_mirror::tree::{TreePath, TreeWriter};
+    use tokio::time::timeout;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::sync::progress::Progress;
+    use crate::sync::staging::Staging;
+    use crate::sync::upstream::Error;
+    use crate::sync::upstream::rsync::Rsync;
+    use crate::sync::{Filter, Options, Proof, Wanted};
+
+    #[test]
+    fn nobody_is_late_who_keeps_to_our_limit() {
+        for (bandwidth, least) in [
+            (None, 300 << 10),
+            (Some(1), 75 << 10),
+            (Some(3), 225 << 10),
+            (Some(1 << 20), 300 << 10),
+            (Some(u64::MAX), 300 << 10),
+        ] {
+            assert_eq!(Pace::of(bandwidth).least, least, "{bandwidth:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_child_reads_counts_and_silence_ends() {
+        let pace = Pace {
+            window: Duration::from_millis(500),
+            least: 10_000,
+        };
+        let mut leader = Command::new("/bin/sh")
+            .args(["-c", "cat >/dev/null; true"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = leader.stdin.take().unwrap();
+        let feeds = Arc::new(AtomicBool::new(true));
+        let goes_on = Arc::clone(&feeds);
+        let feeder = thread::spawn(move || {
+            while goes_on.load(Ordering::Relaxed) {
+                input.write_all(&[0; 4096]).unwrap();
+                thread::sleep(Duration::from_millis(20));
+            }
+            input
+        });
+        let id = Some(leader.id());
+        let lost = timeout(Duration::from_millis(2200), pace.is_lost(id)).await;
+        feeds.store(false, Ordering::Relaxed);
+        let input = feeder.join().unwrap();
+        assert!(lost.is_err(), "it was given up while it came");
+        timeout(Duration::from_secs(20), pace.is_lost(id))
+            .await
+            .unwrap();
+        drop(input);
+        leader.wait().unwrap();
+    }
+
+    /// Speaks as a daemon does, up to the name of the first file, which comes a byte at a time.
+    fn trickle(mut client: TcpStream) -> std::io::Result<()> {
+        client.write_all(b"@RSYNCD: 31.0\n")?;
+        let mut lines = BufReader::new(client.try_clone()?);
+        // Its version, and the module.
+        for _ in 0..2 {
+            lines.read_line(&mut String::new())?;
+        }
+        client.write_all(b"@RSYNCD: OK\n")?;
+        // No special habits, no seed, and the beginning of a long message: a name of 4000 bytes.
+        client.write_all(&[0, 0, 0, 0, 0])?;
+        client.write_all(&[0xff, 0xff, 0, 7, 0x40, 0x8f, 0xa0])?;
+        loop {
+            client.write_all(b"a")?;
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn options() -> Options {
+        Options {
+            from: Vec::new(),
+            tree: "/nowhere".into(),
+            filter: Filter::default(),
+            grace: Duration::ZERO,
+            bandwidth: None,
+            jobs: NonZeroUsize::MIN,
+            retries: 1,
+            accept_shrink: false,
+            accept_older: false,
+            check: false,
+            max_entries: 10,
+            static_v2: None,
+            report: None,
+            tls_ca: None,
+            dry_run: false,
+            now: None,
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// Whom nobody waits for longer than two seconds; what it has been asked is counted.
+    fn start(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> (Rsync, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("rsync://{}/tree", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                count.fetch_add(1, Ordering::Relaxed);
+                let serve = serve.clone();
+                thread::spawn(move || serve(client.unwrap()));
+            }
+        });
+        let mut rsync = Rsync::new(&url.parse().unwrap(), "it", &options());
+        assert_eq!(rsync.pace, Pace::of(None));
+        rsync.pace.window = Duration::from_secs(2);
+        (rsync, asked)
+    }
+
+    /// Fetches until it is given up.
+    async fn fetch_in_vain(rsync: &Rsync, wanted: Vec<Wanted>, staging: &Staging) {
+        let (progress, stop) = (Progress::default(), CancellationToken::new());
+        let fetch = rsync.fetch(wanted, staging, &progress, &stop);
+        let fetched = timeout(Duration::from_secs(60), fetch).await;
+        match fetched.expect("it holds the run for ever") {
+            Err(Error::Unreachable { why, .. }) => assert_eq!(&*why, "next to nothing comes"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn wanted(bytes: &[u8]) -> Wanted {
+        Wanted {
+            path: TreePath::Blob(Algorithm::Sha256.digest(bytes)),
+            size: bytes.len() as u64,
+            proof: Proof::Name,
+            time: 7,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_daemon_that_trickles_is_asked_again_and_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        // Whoever has waited enough hangs up.
+        let (rsync, asked) = start(|client| drop(trickle(client)));
+        fetch_in_vain(&rsync, vec![wanted(b"bytes")], &staging).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    /// Passes on so many bytes of what a daemon says at once, and the rest one at a time.
+    fn slow_down(client: &TcpStream, daemon: &mut Command, at_once: u64) -> std::io::Result<()> {
+        let (here, there) = std::os::unix::net::UnixStream::pair()?;
+        let input = Stdio::from(std::os::fd::OwnedFd::from(there.try_clone()?));
+        let output = Stdio::from(std::os::fd::OwnedFd::from(there));
+        let mut daemon = daemon.stdin(input).stdout(output).spawn()?;
+        let (mut asks, mut told) = (client.try_clone()?, here.try_clone()?);
+        thread::spawn(move || std::io::copy(&mut asks, &mut told));
+        let mut client = client.try_clone()?;
+        std::io::copy(&mut (&here).take(at_once), &mut client)?;
+        let mut byte = [0];
+        while (&here).read(&mut byte)? > 0 && client.write_all(&byte).is_ok() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        daemon.kill()?;
+        daemon.wait().map(drop)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_that_slows_down_each_time_is_given_up_and_what_it_brought_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let upstream = dir.path().join("upstream");
+        let all: Vec<Wanted> = (0..5_u8)
+            .map(|number| {
+                let bytes = vec![number; 30_000];
+                let wanted = wanted(&bytes);
+                let path = wanted.path.under(&upstream);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+                wanted
+            })
+            .collect();
+        let config = dir.path().join("rsyncd.conf");
+        let text = format!("use chroot = no\n[tree]\npath = {}\n", upstream.display());
+        fs::write(&config, text).unwrap();
+        let (rsync, asked) = start(move |client| {
+            let mut daemon = Command::new("rsync");
+            daemon
+                .args(["--server", "--daemon", "--config"])
+                .arg(&config)
+                .arg(".");
+            // Whoever has waited enough hangs up.
+            drop(slow_down(&client, &mut daemon, 40_000));
+        });
+        fetch_in_vain(&rsync, all.clone(), &staging).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        let right = all.iter().filter(|it| staging.is_right(&it.path)).count();
+        assert_eq!(right, 2);
+    }
+}
