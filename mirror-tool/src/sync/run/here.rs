@@ -20,6 +20,7 @@ use super::Mirror;
 use super::trouble::{self, Trouble};
 use crate::sync::gone::{self, Gone};
 use crate::sync::plan::{Baseline, Held, Refusal};
+use crate::sync::staging::failed;
 
 /// Whether the tree is what its list says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Mirror {
     /// that is `wanted`.
     pub(super) fn kept_list(&self, wanted: Option<Digest>) -> Result<Kept, Trouble> {
         let staged = self.staging.list();
-        let here = |source: io::Error| trouble::Trouble::new(trouble::Kind::Here, source);
+        let here = |source: io::Error| Trouble::from(failed(&staged, source));
         // Never written over: it may be the same file as one that is kept.
         remove(&staged).map_err(here)?;
         let of_state = |state: State| state.list.map(|list| TreePath::List(list.module));
@@ -88,7 +89,10 @@ impl Mirror {
         let (gone, is_whole) = match gone::read(self.writer.tree()) {
             Ok(gone) => (gone, true),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => (Gone::new(), false),
-            Err(error) => return Err(Trouble::new(trouble::Kind::Here, error)),
+            Err(error) => {
+                let error = anyhow::Error::new(error).context("cannot read what is gone already");
+                return Err(Trouble::new(trouble::Kind::Here, error));
+            }
         };
         let root = self.writer.tree().root();
         let size = |path: &TreePath| {

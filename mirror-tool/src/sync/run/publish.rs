@@ -405,7 +405,8 @@ fn keep_list(mirror: &Mirror, work: &Work, plan: &Plan) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Trouble> {
-    File::open(path).map(buffered).map_err(here)
+    let list = File::open(path).with_context(|| format!("cannot read {}", path.display()));
+    list.map(buffered).map_err(here)
 }
 
 fn here(error: impl Into<anyhow::Error>) -> Trouble {
