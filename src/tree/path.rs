@@ -91,8 +91,7 @@ impl FromStr for TreePath {
         if let Some(module) = text.strip_prefix("fullfiletimelist-") {
             return Ok(Self::List(module.parse()?));
         }
-        let (top, rest) = text.split_once('/').ok_or_else(wrong)?;
-        if top == "repos" {
+        if let Some(rest) = text.strip_prefix("repos/") {
             // From the right, since a name may itself contain `blobs` and the like.
             let (repo, last) = rest.rsplit_once('/').ok_or_else(wrong)?;
             return match last {
@@ -105,6 +104,7 @@ impl FromStr for TreePath {
                 }
             };
         }
+        let (top, rest) = text.split_once('/').ok_or_else(wrong)?;
         let mut parts = rest.splitn(3, '/');
         let mut next = || parts.next().ok_or_else(wrong);
         let (algorithm, fan, hex) = (next()?, next()?, next()?);

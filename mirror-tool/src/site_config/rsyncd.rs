@@ -29,9 +29,10 @@ pub(super) fn modules(
     format!(
         "# For /etc/rsyncd.conf. Offers the tree to mirrors:
 # mirror-tool sync --from rsync://HOST/{module} --tree DIR, or rsync -aH --delay-updates --delete-delay rsync://HOST/{module}/ DIR/
-[global]
-    # Or each short answer waits until the one before it has been acknowledged, for 40 ms.
-    socket options = TCP_NODELAY
+
+# This line belongs above all modules. Without it, each short answer waits until the one before it has been
+# acknowledged, for 40 ms.
+socket options = TCP_NODELAY
 
 [{module}]
     comment = Container images
@@ -91,6 +92,9 @@ mod tests {
             let text = modules(&tree, &"images".parse().unwrap(), &list, 7);
             assert_eq!(text.contains("[above]"), has_module, "{text}");
             assert!(text.contains("[images]") && text.contains("max connections = 7"));
+            // A daemon takes no notice of it in a module, or in a section called `global`.
+            let (above, _) = text.split_once("\n[").unwrap();
+            assert!(above.contains("\nsocket options = TCP_NODELAY\n"));
         }
     }
 }

@@ -115,15 +115,11 @@ impl<'a> Loader<'a> {
         let mut catalog = Catalog {
             state,
             blobs: self.blobs,
-            repositories,
-            by_name: HashMap::new(),
+            repositories: repositories.into(),
             manifest_bytes: self.budget.kept(),
             damaged: BTreeSet::new(),
         };
         catalog.retire_unused();
-        let held = catalog.repositories.iter();
-        let held = held.map(|(name, held)| (name.clone(), Arc::clone(&held.repository)));
-        catalog.by_name = held.collect();
         Ok((catalog, self.damage))
     }
 
@@ -133,7 +129,7 @@ impl<'a> Loader<'a> {
         let mark = Mark::of(repo, self.tree, self.now);
         let known = self
             .previous
-            .and_then(|it| it.repositories.get(repo.name()));
+            .and_then(|it| it.repositories.sorted().get(repo.name()));
         if let Some(known) = known.filter(|known| mark.is_some() && known.mark == mark) {
             return Ok(Found::AsItWas(known.clone()));
         }
@@ -247,7 +243,9 @@ impl<'a> Loader<'a> {
             referrers,
             declared: reached.declared,
         };
-        let known = self.previous.and_then(|it| it.repositories.get(name));
+        let known = self
+            .previous
+            .and_then(|it| it.repositories.sorted().get(name));
         let known = known.map(|known| &known.repository);
         Held {
             // One that is damaged is looked at every time until it is not.

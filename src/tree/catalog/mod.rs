@@ -13,6 +13,7 @@ mod budget;
 mod entry;
 mod load;
 mod mark;
+mod repositories;
 mod repository;
 mod share;
 mod tags;
@@ -20,13 +21,14 @@ mod tags;
 mod tests;
 mod unused;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use self::load::Loader;
 use self::mark::Mark;
+use self::repositories::Repositories;
 use super::reader::{Error, Tree};
 use super::state::State;
 use crate::digest::Digest;
@@ -47,9 +49,7 @@ pub const MAX_DEPTH: usize = 8;
 pub struct Catalog {
     state: State,
     blobs: Blobs,
-    repositories: BTreeMap<RepoName, Held>,
-    /// The same: each request asks for one, and the sorted ones take a dozen looks at memory for that.
-    by_name: HashMap<RepoName, Arc<Repository>>,
+    repositories: Repositories,
     manifest_bytes: u64,
     /// Repositories of which something could not be read.
     damaged: BTreeSet<RepoName>,
@@ -104,11 +104,11 @@ impl Catalog {
         let (names, now) = (tree.repositories()?, Timestamp::now());
         let is_as_it_was = |repo| {
             let mark = Mark::of(repo, tree, now);
-            let held = self.repositories.get(repo.name());
+            let held = self.repositories.sorted().get(repo.name());
             mark.is_some() && held.is_some_and(|held| held.mark == mark)
         };
         Ok(tree.state()? == self.state
-            && names.len() == self.repositories.len()
+            && names.len() == self.repositories.sorted().len()
             && names.iter().all(is_as_it_was))
     }
 
@@ -119,9 +119,9 @@ impl Catalog {
 
     /// Whether the same is found here as in `earlier`, but for the state.
     pub fn holds_the_same_as(&self, earlier: &Self) -> bool {
-        let here = self.repositories.iter();
-        self.repositories.len() == earlier.repositories.len()
-            && here.zip(&earlier.repositories).all(|(one, other)| {
+        let here = self.repositories.sorted().iter();
+        self.repositories.sorted().len() == earlier.repositories.sorted().len()
+            && here.zip(earlier.repositories.sorted()).all(|(one, other)| {
                 one.0 == other.0 && Arc::ptr_eq(&one.1.repository, &other.1.repository)
             })
     }
@@ -136,9 +136,10 @@ impl Catalog {
     /// More is fine: an export in progress shows its images before it writes the state.
     fn complete(self, tree: &Tree) -> Result<Self, Error> {
         let totals = &self.state.totals;
-        let repositories = self.repositories.len() as u64;
+        let repositories = self.repositories.sorted().len() as u64;
         let tags: u64 = self
             .repositories
+            .sorted()
             .values()
             .map(|held| held.repository.tags().len() as u64)
             .sum();
@@ -159,7 +160,7 @@ impl Catalog {
 
     /// All repositories, sorted by name.
     pub fn repositories(&self) -> impl Iterator<Item = (&RepoName, &Repository)> {
-        let held = self.repositories.iter();
+        let held = self.repositories.sorted().iter();
         held.map(|(name, held)| (name, &*held.repository))
     }
 
@@ -167,13 +168,14 @@ impl Catalog {
     pub fn repositories_after<'a>(&'a self, last: &'a str) -> impl Iterator<Item = &'a RepoName> {
         let bounds = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
         self.repositories
+            .sorted()
             .range::<str, _>(bounds)
             .map(|(name, _)| name)
     }
 
     /// One repository.
     pub fn repository(&self, name: &RepoName) -> Option<&Repository> {
-        self.by_name.get(name).map(|held| &**held)
+        self.repositories.get(name)
     }
 
     /// All blobs; the position of each is its [`BlobId`].

@@ -14,7 +14,7 @@ impl Catalog {
     /// than blobs.
     pub(super) fn retire_unused(&mut self) {
         let mut is_used = vec![false; self.blobs.len()];
-        for held in self.repositories.values() {
+        for held in self.repositories.sorted().values() {
             for id in held.repository.members() {
                 is_used[id.index()] = true;
             }
@@ -67,14 +67,14 @@ impl Catalog {
                 new.describe(id, blob.size, Arc::new(manifest));
             }
         }
-        let held = self.repositories.iter().map(|(name, held)| {
+        let held = self.repositories.sorted().iter().map(|(name, held)| {
             let held = Held {
                 mark: held.mark.clone(),
                 repository: Arc::new(held.repository.renumbered(number)),
             };
             (name.clone(), held)
         });
-        self.repositories = held.collect::<BTreeMap<_, _>>();
+        self.repositories = held.collect::<BTreeMap<_, _>>().into();
         self.blobs = new;
     }
 }

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use support::peer::nginx;
 use support::peer::rsyncd::RsyncDaemon;
-use support::peer::{free_address, nginx};
 use support::process::{program, run};
 
 use contender::{Cost, Way};
@@ -49,10 +49,7 @@ fn main() -> Result<()> {
     let names = tree::make(&source, groups)?;
     println!("{names} names");
 
-    // As `site-config rsyncd` has it; the peers profit from it too.
-    let settings = "[global]\nsocket options = TCP_NODELAY";
-    let state = dir.join("rsyncd");
-    let daemon = RsyncDaemon::start_with(settings, free_address()?, "tree", &source, &state)?;
+    let daemon = RsyncDaemon::start("tree", &source, &dir.join("rsyncd"))?;
     let web = nginx::start(&source, &dir.join("nginx"))?;
     let rsync = Relay::start(daemon.address())?;
     let http = Relay::start(web.address())?;

@@ -102,6 +102,7 @@ impl RsyncDaemon {
     }
 }
 
+/// Small answers are not held back, as `site-config rsyncd` has it.
 fn configuration(address: SocketAddr, module: &str, root: &Path, state: &Path) -> String {
     let (ip, port) = (address.ip(), address.port());
     let (root, state) = (root.display(), state.display());
@@ -111,6 +112,7 @@ fn configuration(address: SocketAddr, module: &str, root: &Path, state: &Path) -
          pid file = {state}/rsyncd.pid\n\
          log file = {state}/log\n\
          reverse lookup = no\n\
+         socket options = TCP_NODELAY\n\
          transfer logging = yes\n\
          [{module}]\n\
          path = {root}\n\
