@@ -174,7 +174,7 @@ fn is_surely_right(path: &[u8]) -> bool {
     let (Some(first), Some(last)) = (path.first(), path.last()) else {
         return false;
     };
-    let mut is_wrong = begins_badly(*first) | (*last == b'/') | is_odd(*last);
+    let mut is_wrong = begins_badly(*first) || *last == b'/' || is_odd(*last);
     for (byte, next) in path.iter().zip(&path[1..]) {
         is_wrong |= is_odd(*byte) | ((*byte == b'/') & begins_badly(*next));
     }
