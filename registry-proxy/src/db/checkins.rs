@@ -186,13 +186,14 @@ impl Database {
     }
 
     /// Writes down that a private mirror is as it was, if that is so: its state is that of its last report, it carries
-    /// the same, and what it said then is not forgotten.
+    /// the same, what it said then is not forgotten, and no crawl has failed since: that takes its whole word to end.
     pub fn check_in_again(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
         self.write("record a check-in in", |transaction| {
             let query = "SELECT last.blobs FROM host
                          JOIN presence ON presence.host = host.id
                          JOIN check_in AS last ON last.host = host.id
                          WHERE host.id = ?1 AND host.private = 1 AND host.checked_in_at IS NOT NULL
+                           AND host.failed_crawls = 0
                            AND host.state_digest = ?2 AND presence.verified != x''
                            AND last.id = (SELECT max(id) FROM check_in WHERE host = ?1)
                            AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4

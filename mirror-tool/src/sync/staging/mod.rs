@@ -6,7 +6,7 @@
 //! once for all of it.
 //!
 //! A thread of a transfer that was abandoned may come to its end when all is cleared away. What it has found then is
-//! of a [`Generation`] that is over, and counts no more.
+//! of a generation that is over, and counts no more.
 
 mod adopt;
 mod check;
