@@ -36,6 +36,11 @@ const ONE_SYNC: SignedDuration = SignedDuration::from_mins(10);
 /// Of how many categories of a host it is remembered what they named.
 const MOST: usize = 1000;
 
+/// The category of what a host is credited with and none of its categories names: on the word of an earlier report, or
+/// by a crawl. It is never named, so it is gone like any other that is not told of any more. Calls have no category
+/// without a name.
+pub(super) const REST: &str = "";
+
 /// What counts of a call, by the database's numbers.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
@@ -97,6 +102,7 @@ pub(super) fn count(
     catalog: &Catalog,
 ) -> rusqlite::Result<Counted> {
     let mut listed = read(transaction, host)?;
+    listed.remove(REST);
     let credited = credited(transaction, host)?;
     let mut counted = Counted::default();
     for (category, blobs) in named {
@@ -128,6 +134,30 @@ pub(super) fn count(
     }
     counted.there -= &counted.lost;
     Ok(counted)
+}
+
+/// Remembers what a host is credited with that none of its categories names, since the first call at which it was so.
+pub(super) fn keep_rest(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let mut listed = read(transaction, host)?;
+    let before = listed.remove(REST);
+    let mut blobs = credited(transaction, host)?;
+    for named in listed.values() {
+        blobs -= &named.blobs;
+    }
+    let (since, named_at) = match before {
+        Some(before) => (before.since, before.named_at),
+        None => (clock(at), clock(at)),
+    };
+    let rest = Listed {
+        blobs,
+        since,
+        named_at,
+    };
+    write(transaction, host, REST, &rest)
 }
 
 /// What a host is known to hold.
@@ -198,6 +228,7 @@ pub(super) fn drop_one(
     let mut listed = read(transaction, host)?;
     let mut lost = listed.remove(category).unwrap_or_default().blobs;
     write(transaction, host, category, &Listed::default())?;
+    listed.remove(REST);
     for other in listed.values() {
         lost -= &other.blobs;
     }

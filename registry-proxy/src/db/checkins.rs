@@ -179,6 +179,7 @@ impl Database {
                     verdicts,
                 };
                 repositories = believe(transaction, &mut book, word, catalog)?;
+                categories::keep_rest(transaction, host, entry.at)?;
             }
             let recorded = recorded(transaction, host, (name, before), repositories)?;
             Ok(recorded.map(|recorded| (entry, recorded)))

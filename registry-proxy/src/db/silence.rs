@@ -64,6 +64,10 @@ impl Database {
                         ..Told::default()
                     };
                     record::held(transaction, host, Scope::Part, &told)?;
+                    let category = match category.as_str() {
+                        categories::REST => "what no category names".to_owned(),
+                        _ => category,
+                    };
                     expired.push((name, category));
                 }
             }

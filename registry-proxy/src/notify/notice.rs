@@ -43,7 +43,7 @@ pub struct Notice {
 pub enum Event {
     /// Too many crawls in a row failed.
     Disabled,
-    /// A crawl went through again.
+    /// A crawl went through again, or it has checked in.
     Returned,
     /// It sent wrong bytes.
     Quarantined,
@@ -137,7 +137,10 @@ fn events(before: &Health, after: &Health) -> Vec<(Event, String)> {
             events.push((Event::Disabled, reason));
         }
         Health::Healthy if disabled(before) => {
-            events.push((Event::Returned, "a crawl of it went through".to_owned()));
+            events.push((
+                Event::Returned,
+                "a crawl of it went through, or it has checked in".to_owned(),
+            ));
         }
         _ => {}
     }

@@ -173,3 +173,25 @@ async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_be
         assert_eq!(hall.held("m"), hall.bench.blobs());
     }
 }
+
+#[tokio::test]
+async fn what_was_credited_before_and_no_category_names_is_forgotten_too() {
+    let hall = Hall::open().await;
+    let alpine = hall.bench.blobs_of("alpine");
+    let token = hall.enter(&private("m"));
+    hall.told(&token, &hall.report()).await;
+    for _ in 0..2 {
+        hall.called("m", &token, &[ALPINE]).await;
+    }
+    assert_eq!(hall.held("m"), hall.bench.blobs(), "it has just said so");
+    let (since, mut database) = (Timestamp::now(), hall.bench.database());
+    hall.called("m", &token, &[ALPINE]).await;
+    assert!(database.expire_check_ins(since).unwrap().is_empty());
+    let expired = database.expire_categories(since).unwrap();
+    let rest = "what no category names";
+    assert_eq!(expired, [("m".to_owned(), rest.to_owned())]);
+    assert_eq!(hall.held("m"), alpine);
+    hall.called("m", &token, &[ALPINE]).await;
+    assert!(!database.has_silent(since).unwrap(), "there is no rest");
+    assert_eq!(hall.held("m"), alpine);
+}

@@ -215,7 +215,9 @@ fn two_mirrors_with_similar_names_keep_apart_in_one_nginx() {
         );
     }
     for host in hosts {
-        let log = fs::read_to_string(state.join(format!("{host}.log"))).unwrap();
-        assert_eq!(log.lines().count(), 1, "{host}: {log}");
+        let log = || fs::read_to_string(state.join(format!("{host}.log"))).unwrap();
+        // It is written after the answer.
+        crate::network::wait(|| !log().is_empty());
+        assert_eq!(log().lines().count(), 1, "{host}: {}", log());
     }
 }

@@ -1,5 +1,6 @@
 //! A disk that is full, or that may not be written to.
 
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
@@ -154,10 +155,10 @@ const NOBODY: u32 = 65534;
 
 #[track_caller]
 fn follow_as_nobody(master: &Master) -> Output {
-    // Where it was built, that account may not get to it.
-    let program = master.dir.path().join("mirror-tool");
-    fs::copy(env!("CARGO_BIN_EXE_mirror-tool"), &program).unwrap();
-    let mut command = Command::new(program);
+    // By a descriptor, since that account may not get to where it was built.
+    let program = fs::File::open(env!("CARGO_BIN_EXE_mirror-tool")).unwrap();
+    rustix::io::fcntl_setfd(&program, rustix::io::FdFlags::empty()).unwrap();
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     command.args(["sync", "--from", &master.url(), "--tree"]);
     command.arg(master.mirror("m")).uid(NOBODY).gid(NOBODY);
     command.output().unwrap()

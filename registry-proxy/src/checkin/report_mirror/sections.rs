@@ -57,6 +57,9 @@ impl<'de> Visitor<'de> for SectionByName {
                     if check_in.categories.len() >= MAX_CATEGORIES {
                         return Err(A::Error::custom("too many categories"));
                     }
+                    if name.is_empty() {
+                        return Err(A::Error::custom("a category without a name"));
+                    }
                     if name.len() > MAX_NAME {
                         return Err(A::Error::custom("too long a name"));
                     }

@@ -27,6 +27,8 @@ pub(super) async fn run(
     let mut fetched = Fetched::default();
     let mut patience = Patience::new(rsync.retries);
     let mut wrong_before = HashSet::new();
+    // The most there was of files that were cut off: one that is begun anew is no advance.
+    let mut most_kept = 0;
     loop {
         let fetch = Fetch {
             rsync,
@@ -50,7 +52,12 @@ pub(super) async fn run(
         }
         let has_advanced = match &ended {
             // One file and then a trickle, and that again: it would go on for as long as there are files.
-            Ended::Slow(_) => fetched.bytes - before.1 >= rsync.pace.least,
+            Ended::Slow(_) => {
+                let kept = kept(&absent, staging);
+                let grown = kept.saturating_sub(most_kept);
+                most_kept = most_kept.max(kept);
+                (fetched.bytes - before.1).saturating_add(grown) >= rsync.pace.least
+            }
             Ended::Well | Ended::InPart | Ended::Later(_) | Ended::Badly(_) | Ended::Disk(_) => {
                 fetched.files > before.0
             }
@@ -91,6 +98,20 @@ pub(super) async fn run(
             Ended::Disk(why) => return Err(disk(staging, why)),
         }
     }
+}
+
+/// How much there is of files that were cut off.
+fn kept(absent: &[Wanted], staging: &Staging) -> u64 {
+    let length = |wanted: &Wanted| {
+        let path = staging.path(&wanted.path);
+        let part = path
+            .parent()?
+            .join(PARTIAL_DIRECTORY)
+            .join(path.file_name()?);
+        fs::symlink_metadata(part).ok().map(|found| found.len())
+    };
+    let lengths = absent.iter().filter_map(length);
+    lengths.fold(0, u64::saturating_add)
 }
 
 /// What a run needs.
