@@ -86,6 +86,19 @@ pub struct Wanted {
     pub time: i64,
 }
 
+#[cfg(test)]
+impl Wanted {
+    /// A blob of this content, for tests.
+    fn blob(bytes: &[u8]) -> Self {
+        Self {
+            path: TreePath::Blob(oci_mirror::digest::Algorithm::Sha256.digest(bytes)),
+            size: bytes.len() as u64,
+            proof: Proof::Name,
+            time: 7,
+        }
+    }
+}
+
 /// By what a fetched file is known to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {

@@ -11,7 +11,7 @@ mod rsync;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use mirror_tool::verify;
@@ -283,17 +283,7 @@ fn kill_often(mut source: Source) {
         let started = Instant::now();
         let mut child = source.command(way, change).spawn().unwrap();
         let until = started + limit * part / 250;
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if Instant::now() >= until {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        };
+        let ended = ended_before(until, &mut child);
         match ended {
             None => *killed.entry((way, change)).or_default() += 1,
             Some(status) => {
@@ -343,4 +333,19 @@ fn kill_often(mut source: Source) {
 /// The path of a blob in its repository.
 fn link(tree: &Path, repo: &oci_mirror::tree::RepoDir, digest: Digest) -> PathBuf {
     TreePath::Link(repo.clone(), digest).under(tree)
+}
+
+/// How a program ends by itself before a moment; at that moment it is killed.
+fn ended_before(until: Instant, child: &mut Child) -> Option<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if Instant::now() >= until {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

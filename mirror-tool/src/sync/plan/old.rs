@@ -49,8 +49,7 @@ impl<R: BufRead> Old<R> {
         };
         let is_same = reader.line().is_some_and(|own| own.is_same(line));
         if is_same {
-            *next = None;
-            reader.advance().map_err(Refusal::Here)?;
+            go_on(reader, next)?;
         }
         Ok(is_same)
     }
@@ -68,8 +67,7 @@ impl<R: BufRead> Old<R> {
                         size: entry.size,
                         sum: None,
                     };
-                    *next = None;
-                    reader.advance().map_err(Refusal::Here)?;
+                    go_on(reader, next)?;
                     Ok(Some(held))
                 }
                 _ => Ok(None),
@@ -98,8 +96,7 @@ impl<R: BufRead> Old<R> {
                     if *at >= *path {
                         return Ok((*at == *path).then_some(*sum));
                     }
-                    *next = None;
-                    reader.advance().map_err(Refusal::Here)?;
+                    go_on(reader, next)?;
                 }
                 Ok(None)
             }
@@ -114,6 +111,12 @@ impl<R: BufRead> Old<R> {
             }
         }
     }
+}
+
+/// Goes to the next line of a list.
+fn go_on<R: BufRead>(reader: &mut Reader<R>, next: &mut Option<Record>) -> Result<(), Refusal> {
+    *next = None;
+    reader.advance().map(drop).map_err(Refusal::Here)
 }
 
 /// What the line of a list says; parsed once, however often it is asked for.

@@ -168,7 +168,6 @@ fn remove(path: &Path) -> Result<(), writer::Error> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use oci_mirror::digest::Algorithm;
     use oci_mirror::tree::TreeWriter;
 
     use super::*;
@@ -178,12 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
         let staging = Staging::open(&writer).unwrap();
-        let wanted = Wanted {
-            path: TreePath::Blob(Algorithm::Sha256.digest(b"bytes")),
-            size: 5,
-            proof: Proof::Name,
-            time: 7,
-        };
+        let wanted = Wanted::blob(b"bytes");
         let place = staging.path(&wanted.path);
         let make = |path: &Path| {
             let below = path.join("a/b");

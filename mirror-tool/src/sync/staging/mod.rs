@@ -236,22 +236,15 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use oci_mirror::digest::Algorithm;
 
     use super::*;
-    use crate::sync::Proof;
 
     #[test]
     fn what_was_begun_before_a_clearing_is_not_right_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
         let staging = Staging::open(&writer).unwrap();
-        let wanted = Wanted {
-            path: TreePath::Blob(Algorithm::Sha256.digest(b"bytes")),
-            size: 5,
-            proof: Proof::Name,
-            time: 7,
-        };
+        let wanted = Wanted::blob(b"bytes");
         staging.place(&wanted, b"bytes").unwrap();
         assert!(staging.is_right(&wanted.path));
         let before = staging.generation();

@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 
 use super::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_changes_nothing_and_what_had_its_grace_makes_room() {
+/// A tree of two large images, and a disk that has room for them and hardly more.
+fn two_images_and_hardly_more_room() -> (Master, Master, SmallDisk) {
     let master = Master::new();
     let small = Master::new();
     let disk = SmallDisk::mount(small.dir.path().to_owned(), "12m");
@@ -15,6 +15,12 @@ async fn a_full_disk_changes_nothing_and_what_had_its_grace_makes_room() {
         let large = noise(u64::from(tag.as_bytes()[0]), 5 * MIB);
         master.publish(&[("a", tag, &[&large])]);
     }
+    (master, small, disk)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_changes_nothing_and_what_had_its_grace_makes_room() {
+    let (master, small, disk) = two_images_and_hardly_more_room();
     let options = |hours: i64| Options {
         now: Some(Timestamp::now() + hours.hours()),
         ..small.options("m", &[&master.url()])
@@ -36,13 +42,7 @@ async fn a_full_disk_changes_nothing_and_what_had_its_grace_makes_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_old_files_for_pulls_lead_to_is_not_removed_to_make_room() {
-    let master = Master::new();
-    let small = Master::new();
-    let disk = SmallDisk::mount(small.dir.path().to_owned(), "12m");
-    for tag in ["1", "2"] {
-        let large = noise(u64::from(tag.as_bytes()[0]), 5 * MIB);
-        master.publish(&[("a", tag, &[&large])]);
-    }
+    let (master, small, disk) = two_images_and_hardly_more_room();
     let options = |hours: i64| Options {
         now: Some(Timestamp::now() + hours.hours()),
         static_v2: Some(small.mirror("m.v2")),

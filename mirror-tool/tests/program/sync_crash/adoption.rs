@@ -30,18 +30,7 @@ fn take_over_often(mut source: Source) {
             run => started + whole * run / (RUNS + 1),
         };
         let mut child = source.command(way, Change::Rest).spawn().unwrap();
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if Instant::now() >= until {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        };
-        match ended {
+        match ended_before(until, &mut child) {
             Some(status) => {
                 assert_eq!(status.code(), Some(0), "{context}");
                 whole = started.elapsed();

@@ -270,23 +270,16 @@ impl<'a> Growing<'a> {
 
 #[cfg(test)]
 mod tests {
-    use oci_mirror::digest::Algorithm;
-    use oci_mirror::tree::{TreePath, TreeWriter};
+    use oci_mirror::tree::TreeWriter;
 
     use super::*;
-    use crate::sync::Proof;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn one_that_ends_after_a_clearing_touches_nothing_that_came_later() {
         let dir = tempfile::tempdir().unwrap();
         let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
         let staging = Staging::open(&writer).unwrap();
-        let wanted = Wanted {
-            path: TreePath::Blob(Algorithm::Sha256.digest(b"bytes")),
-            size: 5,
-            proof: Proof::Name,
-            time: 7,
-        };
+        let wanted = Wanted::blob(b"bytes");
         let mut late = Part::open(&wanted, &staging).await.unwrap();
         late.write(Bytes::from_static(b"bytes")).await.unwrap();
         late.flush().await.unwrap();

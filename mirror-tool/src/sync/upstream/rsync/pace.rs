@@ -76,8 +76,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::thread;
 
-    use oci_mirror::digest::Algorithm;
-    use oci_mirror::tree::{TreePath, TreeWriter};
+    use oci_mirror::tree::TreeWriter;
     use tokio::time::timeout;
     use tokio_util::sync::CancellationToken;
 
@@ -86,7 +85,7 @@ mod tests {
     use crate::sync::staging::Staging;
     use crate::sync::upstream::Error;
     use crate::sync::upstream::rsync::Rsync;
-    use crate::sync::{Filter, Options, Proof, Wanted};
+    use crate::sync::{Filter, Options, Wanted};
 
     #[test]
     fn nobody_is_late_who_keeps_to_our_limit() {
@@ -204,15 +203,6 @@ mod tests {
         }
     }
 
-    fn wanted(bytes: &[u8]) -> Wanted {
-        Wanted {
-            path: TreePath::Blob(Algorithm::Sha256.digest(bytes)),
-            size: bytes.len() as u64,
-            proof: Proof::Name,
-            time: 7,
-        }
-    }
-
     #[tokio::test(flavor = "multi_thread")]
     async fn a_daemon_that_trickles_is_asked_again_and_given_up() {
         let dir = tempfile::tempdir().unwrap();
@@ -220,7 +210,7 @@ mod tests {
         let staging = Staging::open(&writer).unwrap();
         // Whoever has waited enough hangs up.
         let (rsync, asked) = start(|client| drop(trickle(client)));
-        fetch_in_vain(&rsync, vec![wanted(b"bytes")], &staging).await;
+        fetch_in_vain(&rsync, vec![Wanted::blob(b"bytes")], &staging).await;
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
@@ -251,7 +241,7 @@ mod tests {
         let all: Vec<Wanted> = (0..5_u8)
             .map(|number| {
                 let bytes = vec![number; 30_000];
-                let wanted = wanted(&bytes);
+                let wanted = Wanted::blob(&bytes);
                 let path = wanted.path.under(&upstream);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, bytes).unwrap();
