@@ -40,6 +40,7 @@ mod serving;
 mod site_config;
 mod static_v2;
 mod streaming;
+mod to_https;
 mod trees;
 mod upload;
 mod verdicts;

@@ -5,6 +5,7 @@
 //! [`redirect`]; that the bytes are right is never theirs to say.
 
 mod body;
+mod clients;
 mod failure;
 mod fetch;
 mod part;
@@ -13,32 +14,24 @@ mod redirect;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use oci_mirror::bucket::Bucket;
 use oci_mirror::tree::TreePath;
 use oci_mirror::tree::state::{self, ListRef};
+use reqwest::RequestBuilder;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::body::Body;
+use self::clients::Clients;
 use self::failure::Failure;
 use super::patience::Patience;
 use super::{Error, Fetched, max_list};
 use crate::sync::progress::Progress;
 use crate::sync::staging::{Staging, failed};
 use crate::sync::{Options, Wanted};
-
-/// How we introduce ourselves.
-const USER_AGENT: &str = concat!("oci-mirror/", env!("CARGO_PKG_VERSION"));
-
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// How long nothing at all may come.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// A tree over HTTP. Clones share connections and bandwidth.
 #[derive(Debug, Clone)]
@@ -49,7 +42,7 @@ struct Inner {
     upstream: Box<str>,
     /// Ends with a slash.
     base: Url,
-    client: reqwest::Client,
+    clients: Clients,
     jobs: NonZeroUsize,
     retries: u8,
     bucket: Option<Bucket>,
@@ -73,29 +66,14 @@ impl Http {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", url.path()));
         }
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            .pool_max_idle_per_host(options.jobs.get())
-            .redirect(redirect::policy())
-            .referer(false)
-            .http2_adaptive_window(true)
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate();
-        if let Some(authorities) = &options.tls_ca {
-            builder = builder.tls_certs_merge(authorities.certificates());
-        }
-        let client = builder.build().map_err(|source| Error::Client {
+        let clients = Clients::new(&base, options).map_err(|source| Error::Client {
             upstream: name.into(),
             source,
         })?;
         Ok(Self(Arc::new(Inner {
             upstream: name.into(),
             base,
-            client,
+            clients,
             jobs: options.jobs,
             retries: options.retries,
             bucket: options.bandwidth.map(Bucket::per_second),
@@ -192,19 +170,20 @@ impl Http {
             .base
             .join(&path.to_string())
             .map_err(|_| Failure::Url)?;
-        let mut request = self.0.client.get(url).header(
-            header::ACCEPT_ENCODING,
-            HeaderValue::from_static("identity"),
-        );
-        match ask {
-            Ask::Any => {}
-            Ask::Anew => {
-                let value = HeaderValue::from_static("no-cache");
-                request = request.header(header::CACHE_CONTROL, value);
+        let rest = |request: RequestBuilder| {
+            let identity = HeaderValue::from_static("identity");
+            let request = request.header(header::ACCEPT_ENCODING, identity);
+            match ask {
+                Ask::Any => request,
+                Ask::Anew => {
+                    let value = HeaderValue::from_static("no-cache");
+                    request.header(header::CACHE_CONTROL, value)
+                }
+                Ask::From(start) => request.header(header::RANGE, format!("bytes={start}-")),
             }
-            Ask::From(start) => request = request.header(header::RANGE, format!("bytes={start}-")),
-        }
-        let response = request.send().await.map_err(Failure::Broken)?;
+        };
+        let response = self.0.clients.get(url, rest).await;
+        let response = response.map_err(Failure::Broken)?;
         let status = response.status();
         match (status, ask) {
             (StatusCode::OK, _) => {}

@@ -11,9 +11,18 @@ use url::{Host, Url};
 /// Most redirects followed.
 const MOST: usize = 5;
 
-/// The policy of our client.
+/// The policy of a client that speaks TLS.
 pub(super) fn policy() -> Policy {
     Policy::custom(|attempt| match judge(attempt.previous(), attempt.url()) {
+        Ok(()) => attempt.follow(),
+        Err(why) => attempt.error(why),
+    })
+}
+
+/// The policy of a client that does not: where it would have to, the redirect itself is the answer.
+pub(super) fn policy_of_plain() -> Policy {
+    Policy::custom(|attempt| match judge(attempt.previous(), attempt.url()) {
+        Ok(()) if attempt.url().scheme() == "https" => attempt.stop(),
         Ok(()) => attempt.follow(),
         Err(why) => attempt.error(why),
     })

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -85,8 +86,8 @@ pub(super) enum Ended {
 pub(super) enum Until {
     /// When rsync has ended.
     End,
-    /// When this file is there and the receiver has ended well. Then all that goes over the wire has gone, and
-    /// rsync would sleep for 20 ms before it looks.
+    /// When this file has come and the receiver has ended. Then all that goes over the wire has gone, and rsync
+    /// would sleep for 20 ms before it looks.
     There(PathBuf),
 }
 
@@ -163,6 +164,10 @@ impl Run {
         each: impl FnMut(Line<'_>),
     ) -> Result<Ended, Error> {
         let lifeline = Lifeline::take(staging).await?;
+        let coming = match self.until {
+            Until::There(path) => Some(Coming::new(path)),
+            Until::End => None,
+        };
         self.command.stdin(lifeline.for_input()?);
         let mut group =
             ProcessGroup::start(&mut self.command).map_err(|source| Error::Program {
@@ -178,7 +183,7 @@ impl Run {
         let mut said = Vec::new();
         let over = tokio::select! {
             heard = hear(&mut group, &mut said, each) => Over::Itself(heard),
-            () = is_there(&self.until, leader) => {
+            () = has_come(coming, leader) => {
                 // What is left of it would do nothing more.
                 let ended = timeout(GRACE, group.end()).await;
                 return Ok(match ended {
@@ -259,19 +264,18 @@ async fn passed(time: Option<Duration>) {
     }
 }
 
-/// Waits until a file is there and a child of rsync, which can only be its receiver, has ended without an error.
-/// Where the system does not tell, that is never.
-async fn is_there(until: &Until, leader: Option<u32>) {
-    let (Until::There(path), Some(leader)) = (until, leader) else {
+/// Waits until a file has come and rsync has no children, of which the receiver is the only one: before it has ended
+/// there is no such file, or another one. Where the system does not tell, that is never.
+///
+/// It does not tell how the receiver has ended, as rsync takes note of that at once. But it gives a file its name
+/// only once all of it is there.
+async fn has_come(file: Option<Coming>, leader: Option<u32>) {
+    let (Some(file), Some(leader)) = (file, leader) else {
         return std::future::pending().await;
     };
     let children = format!("/proc/{leader}/task/{leader}/children");
-    while let Ok(ids) = fs::read_to_string(&children) {
-        let ended_well = |id: &str| {
-            let stat = fs::read_to_string(format!("/proc/{id}/stat"));
-            stat.is_ok_and(|stat| is_end_without_error(&stat))
-        };
-        if ids.split_whitespace().any(ended_well) && path.exists() {
+    while let Ok(children) = fs::read_to_string(&children) {
+        if children.is_empty() && file.is_there() {
             return;
         }
         sleep(Duration::from_millis(1)).await;
@@ -279,11 +283,28 @@ async fn is_there(until: &Until, leader: Option<u32>) {
     std::future::pending::<()>().await;
 }
 
-/// Whether `/proc/ID/stat` is that of a process that has ended with code 0: `id (name) Z … code`, where the name
-/// may hold parentheses.
-fn is_end_without_error(stat: &str) -> bool {
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| rest.starts_with("Z ") && rest.trim_end().ends_with(" 0"))
+/// A file that a run is to bring.
+#[derive(Debug)]
+struct Coming {
+    path: PathBuf,
+    /// The inode of what had its name before.
+    before: Option<u64>,
+}
+
+impl Coming {
+    fn new(path: PathBuf) -> Self {
+        let before = inode(&path);
+        Self { path, before }
+    }
+
+    fn is_there(&self) -> bool {
+        let now = inode(&self.path);
+        now.is_some() && now != self.before
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
 /// Reads all there is to be read.
@@ -325,16 +346,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_end_without_an_error_is_one() {
-        for (stat, is) in [
-            ("7 (rsync) Z 6 6 6 0 0 0", true),
-            ("7 (a) Z 0) Z 6 6 6 0 0 0\n", true),
-            ("7 (rsync) Z 6 6 6 0 0 2560", false),
-            ("7 (rsync) S 6 6 6 0 0 0", false),
-            ("7 (Z 0", false),
-            ("", false),
-        ] {
-            assert_eq!(is_end_without_error(stat), is, "{stat}");
-        }
+    fn what_lay_there_before_has_not_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("list");
+        let nothing = Coming::new(path.clone());
+        assert!(!nothing.is_there());
+        fs::write(&path, "old").unwrap();
+        assert!(nothing.is_there());
+        let basis = Coming::new(path.clone());
+        assert!(!basis.is_there());
+        let next = dir.path().join("next");
+        fs::write(&next, "new").unwrap();
+        fs::rename(&next, &path).unwrap();
+        assert!(basis.is_there());
     }
 }
