@@ -41,7 +41,8 @@ pub struct CheckIn {
     pub state: Option<Digest>,
     /// How many repositories it carries; none: all.
     pub repositories: Option<u64>,
-    /// What tells these from as many others, if it can be the same as last time: a digest of them.
+    /// What tells these from as many others, if it can be the same as last time: a digest of them, and of the grounds on
+    /// which blobs were taken as present.
     #[serde(skip)]
     pub carried: Option<Digest>,
     /// How many blobs were taken as present.
@@ -187,10 +188,16 @@ impl Database {
     }
 
     /// Writes down that a private mirror is as it was, if that is so: its state is that of its last report, it carries
-    /// the same, what it said then is not forgotten, and no crawl has failed since: that takes its whole word to end.
-    pub fn check_in_again(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
+    /// one of the `same`, what it said then is not forgotten, and no crawl has failed since: that takes its whole word
+    /// to end.
+    pub fn check_in_again(
+        &mut self,
+        host: HostId,
+        entry: &CheckIn,
+        same: &[Digest],
+    ) -> Result<bool, Error> {
         self.write("record a check-in in", |transaction| {
-            let query = "SELECT last.blobs FROM host
+            let query = "SELECT last.blobs, last.carried FROM host
                          JOIN presence ON presence.host = host.id
                          JOIN check_in AS last ON last.host = host.id
                          WHERE host.id = ?1 AND host.private = 1 AND host.checked_in_at IS NOT NULL
@@ -198,7 +205,7 @@ impl Database {
                            AND host.state_digest = ?2 AND presence.verified != x''
                            AND last.id = (SELECT max(id) FROM check_in WHERE host = ?1)
                            AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4
-                           AND last.carried = ?5";
+                           AND last.carried IS NOT NULL";
             let last = transaction.query_row(
                 query,
                 params![
@@ -206,16 +213,19 @@ impl Database {
                     entry.state.map(|state| state.to_string()),
                     entry.way.as_str(),
                     entry.serial.map(count),
-                    entry.carried.map(|carried| carried.to_string()),
                 ],
-                |row| row.get::<_, i64>(0),
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
             );
-            let Some(blobs) = last.optional()? else {
+            let Some((blobs, carried)) = last.optional()? else {
                 return Ok(false);
             };
-            let blobs = blobs.unsigned_abs();
+            let carried = carried.parse().ok();
+            let Some(carried) = carried.filter(|carried| same.contains(carried)) else {
+                return Ok(false);
+            };
             let entry = CheckIn {
-                blobs,
+                blobs: blobs.unsigned_abs(),
+                carried: Some(carried),
                 ..entry.clone()
             };
             self::enter(transaction, host, &entry)?;
