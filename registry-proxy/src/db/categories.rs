@@ -219,6 +219,18 @@ pub(super) fn forget(transaction: &Transaction<'_>, host: HostId) -> rusqlite::R
     transaction.execute(query, [host.0]).map(drop)
 }
 
+/// Forgets what a host has named last before `before`: what it lists when it comes back it may not have synced. What it
+/// has listed since it was to sync as any other mirror.
+pub(super) fn forget_older(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    before: Timestamp,
+) -> rusqlite::Result<()> {
+    let query = "DELETE FROM category WHERE host = ?1 AND named_at < ?2";
+    let forgotten = transaction.execute(query, params![host.0, clock(before)]);
+    forgotten.map(drop)
+}
+
 /// Forgets what a host has named of one category; what no other names either, by the database's numbers.
 pub(super) fn drop_one(
     transaction: &Transaction<'_>,

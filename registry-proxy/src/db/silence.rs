@@ -9,7 +9,7 @@ use super::{Database, Error, categories, record};
 use crate::network::HostId;
 
 impl Database {
-    /// Whether something is offered on the word of a mirror that has not been heard of since `before`.
+    /// Whether something is offered on the word of a mirror that was last believed before `before`.
     pub fn has_silent(&self, before: Timestamp) -> Result<bool, Error> {
         let query =
             format!("SELECT 1 {SILENT} UNION ALL SELECT 1 FROM category WHERE named_at < ?1");
@@ -20,8 +20,8 @@ impl Database {
         find().map_err(|source| self.failed("read mirrors from", source))
     }
 
-    /// Forgets what private mirrors hold that have not been heard of since `before`, and says which these are. What
-    /// was damaged there is not forgotten.
+    /// Forgets what private mirrors hold that were last believed before `before`, and says which these are. What was
+    /// damaged there is not forgotten, nor what they have listed since.
     pub fn expire_check_ins(&mut self, before: Timestamp) -> Result<Vec<String>, Error> {
         self.write("change mirrors in", |transaction| {
             let query = format!("SELECT host.id, host.name {SILENT}");
@@ -37,8 +37,7 @@ impl Database {
                      WHERE host = ?1",
                     [id],
                 )?;
-                // What it lists when it comes back it may not have synced.
-                categories::forget(transaction, HostId(*id))?;
+                categories::forget_older(transaction, HostId(*id), before)?;
             }
             Ok(silent.into_iter().map(|(_, name)| name).collect())
         })
@@ -76,6 +75,6 @@ impl Database {
     }
 }
 
-/// Private hosts that were last heard of before some time, and of which something is known.
+/// Private hosts that were last believed before some time, and of which something is known.
 const SILENT: &str = "FROM host JOIN presence ON presence.host = host.id
      WHERE host.private = 1 AND host.checked_in_at < ?1 AND presence.verified != x''";

@@ -159,6 +159,28 @@ async fn a_category_that_is_not_told_of_any_more_is_forgotten_as_a_silent_mirror
 }
 
 #[tokio::test]
+async fn what_a_silent_mirror_has_listed_lately_counts_at_its_next_call() {
+    let hall = Hall::open().await;
+    let [debian, alpine] = ["debian/base", "alpine"].map(|name| hall.bench.blobs_of(name));
+    let token = hall.enter(&private("m"));
+    let both: [(&str, &[&str]); 2] = [("debian", &[DEBIAN]), ("alpine", &[ALPINE])];
+    for _ in 0..2 {
+        hall.called_with("m", &token, &both[..1]).await;
+    }
+    assert_eq!(hall.held("m"), debian);
+    let (since, mut database) = (Timestamp::now(), hall.bench.database());
+    hall.called_with("m", &token, &both[1..]).await;
+    assert_eq!(database.expire_check_ins(since).unwrap(), ["m"]);
+    assert!(database.expire_categories(since).unwrap().is_empty());
+    assert!(hall.held("m").is_empty());
+    // What was listed before is as if it were new.
+    for held in [&alpine, &hall.bench.blobs()] {
+        hall.called_with("m", &token, &both).await;
+        assert_eq!(hall.held("m"), *held);
+    }
+}
+
+#[tokio::test]
 async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_believed() {
     let hall = Hall::open().await;
     let mirror = HostileMirror::start(&hall.bench.tree()).await;
