@@ -89,7 +89,7 @@ impl Listed {
 enum Call {
     /// That what was listed before was synced.
     AfterSync,
-    /// That what it was credited with is still there.
+    /// That what it was credited with on its word is still there.
     Again,
 }
 
@@ -103,7 +103,12 @@ pub(super) fn count(
 ) -> rusqlite::Result<Counted> {
     let mut listed = read(transaction, host)?;
     listed.remove(REST);
-    let credited = credited(transaction, host)?;
+    // What a crawl has found is no proof of its word.
+    let credited = if is_believed(transaction, host)? {
+        credited(transaction, host)?
+    } else {
+        RoaringBitmap::new()
+    };
     let mut counted = Counted::default();
     for (category, blobs) in named {
         let ids = blobs.iter().map(|id| (BlobId(id), Verdict::Unknown));

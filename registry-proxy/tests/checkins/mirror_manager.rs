@@ -197,6 +197,30 @@ async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_be
 }
 
 #[tokio::test]
+async fn a_first_call_that_is_repeated_makes_nothing_true_that_a_crawl_has_found() {
+    let hall = Hall::open().await;
+    let mirror = HostileMirror::start(&hall.bench.tree()).await;
+    let reachable = NewHost {
+        urls: vec![mirror.url().parse().unwrap()],
+        ..private("m")
+    };
+    let token = hall.enter(&reachable);
+    hall.bench.crawl(Depth::Full).await;
+    let all: [(&str, &[&str]); 1] = [("containers", &[DEBIAN, ALPINE])];
+    let is_believed = || hall.bench.database().turns().unwrap()[0].checks_in();
+    for _ in 0..3 {
+        let told = hall.called_again("m", &token, &all).await;
+        assert!(told.contains("after the next sync"), "{told}");
+        assert!(!is_believed(), "it is crawled still");
+        assert_eq!(hall.held("m"), hall.bench.blobs());
+    }
+    hall.called_with("m", &token, &all).await;
+    assert!(is_believed());
+    let told = hall.called_again("m", &token, &all).await;
+    assert!(!told.contains("after the next sync"), "{told}");
+}
+
+#[tokio::test]
 async fn what_was_credited_before_and_no_category_names_is_forgotten_too() {
     let hall = Hall::open().await;
     let alpine = hall.bench.blobs_of("alpine");
