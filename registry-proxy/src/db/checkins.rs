@@ -111,34 +111,36 @@ impl Database {
     }
 
     /// Writes down what a private mirror has said, and what is known of it now: this, and nothing that was known before.
-    /// `None` if it is gone or public meanwhile.
+    /// The entry that comes back is of the time when it was written. `None` if it is gone or public meanwhile.
     pub fn check_in(
         &mut self,
         host: HostId,
         entry: &CheckIn,
         verdicts: Vec<(BlobId, Verdict)>,
         catalog: &Catalog,
-    ) -> Result<Option<Recorded>, Error> {
+    ) -> Result<Option<(CheckIn, Recorded)>, Error> {
         self.write("record a check-in in", |transaction| {
             let Some((name, before)) = private(transaction, host)? else {
                 return Ok(None);
             };
-            self::enter(transaction, host, entry)?;
+            let entry = as_written(entry);
+            self::enter(transaction, host, &entry)?;
             // It says now how far it is.
             categories::forget(transaction, host)?;
             let word = Word {
                 host,
-                entry,
+                entry: &entry,
                 scope: Scope::Whole,
                 verdicts,
             };
             let repositories = believe(transaction, &mut Book::new(catalog), word, catalog)?;
-            recorded(transaction, host, (name, before), repositories)
+            let recorded = recorded(transaction, host, (name, before), repositories)?;
+            Ok(recorded.map(|recorded| (entry, recorded)))
         })
     }
 
     /// Writes down what a private mirror has said that does not say how far it is: the numbers in the catalog of the
-    /// blobs it `named`, by category. What counts of that is in the entry that comes back.
+    /// blobs it `named`, by category. What counts of that is in the entry that comes back, and when it was written.
     ///
     /// Where nothing is proved by it there is only less to be known of it than before. `None` if it is gone or public
     /// meanwhile.
@@ -153,6 +155,7 @@ impl Database {
             let Some((name, before)) = private(transaction, host)? else {
                 return Ok(None);
             };
+            let entry = as_written(entry);
             let mut book = Book::new(catalog);
             let call = (host, entry.at);
             let counted = categories::count(transaction, &mut book, call, named, catalog)?;
@@ -160,7 +163,7 @@ impl Database {
             let verdicts: Vec<_> = there.map(|id| (id, Verdict::Confirmed)).collect();
             let entry = CheckIn {
                 blobs: verdicts.len() as u64,
-                ..entry.clone()
+                ..entry
             };
             self::enter(transaction, host, &entry)?;
             // What a crawl has found is not its word, and not for it to take back.
@@ -226,7 +229,7 @@ impl Database {
             let entry = CheckIn {
                 blobs: blobs.unsigned_abs(),
                 carried: Some(carried),
-                ..entry.clone()
+                ..as_written(entry)
             };
             self::enter(transaction, host, &entry)?;
             let query = "UPDATE host SET checked_in_at = ?2, hinted_at = NULL WHERE id = ?1";
@@ -348,6 +351,15 @@ fn recorded(
         after,
         repositories,
     }))
+}
+
+/// A check-in as of now, when its transaction has begun. One that has waited for the lock would else be older than a
+/// crawl that was begun meanwhile, in ignorance of it: nothing but the lock puts the two in order.
+fn as_written(entry: &CheckIn) -> CheckIn {
+    CheckIn {
+        at: entry.at.max(Timestamp::now()),
+        ..entry.clone()
+    }
 }
 
 /// Enters a check-in into the history of its host, and forgets the oldest.

@@ -125,7 +125,8 @@ impl Desk {
         let recorded =
             self.write(|database| database.check_in(host.id, &entry, verdicts, catalog))?;
         // Meanwhile it is another mirror, or none.
-        self.tell(host, &entry, &recorded.ok_or(Refusal::Unknown)?);
+        let (entry, recorded) = recorded.ok_or(Refusal::Unknown)?;
+        self.tell(host, &entry, &recorded);
         Ok(answer(Presence::Taken, Crawl::None))
     }
 }
