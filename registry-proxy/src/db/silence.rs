@@ -47,30 +47,32 @@ impl Database {
     /// mirror and its category.
     pub fn expire_categories(&mut self, before: Timestamp) -> Result<Vec<(String, String)>, Error> {
         self.write("change mirrors in", |transaction| {
-            let query = "SELECT host.id, host.name, category.name FROM category
-                         JOIN host ON host.id = category.host WHERE named_at < ?1";
+            let query = "SELECT id, name FROM host
+                         WHERE id IN (SELECT host FROM category WHERE named_at < ?1)";
             let mut statement = transaction.prepare_cached(query)?;
             let old = statement.query_map([clock(before)], |row| {
-                Ok((HostId(row.get(0)?), row.get(1)?, row.get(2)?))
+                Ok((HostId(row.get(0)?), row.get(1)?))
             })?;
-            let old: Vec<(HostId, String, String)> = old.collect::<rusqlite::Result<_>>()?;
-            let mut expired = Vec::new();
-            for (host, name, category) in old {
-                let lost = categories::drop_one(transaction, host, &category)?;
+            let old: Vec<(HostId, String)> = old.collect::<rusqlite::Result<_>>()?;
+            let mut all = Vec::new();
+            for (host, name) in old {
+                let (expired, lost) = categories::expire(transaction, host, before)?;
                 if categories::is_believed(transaction, host)? {
                     let told = Told {
                         unknown: lost,
                         ..Told::default()
                     };
                     record::held(transaction, host, Scope::Part, &told)?;
-                    let category = match category.as_str() {
-                        categories::REST => "what no category names".to_owned(),
-                        _ => category,
-                    };
-                    expired.push((name, category));
+                    all.extend(expired.into_iter().map(|category| {
+                        let category = match category.as_str() {
+                            categories::REST => "what no category names".to_owned(),
+                            _ => category,
+                        };
+                        (name.clone(), category)
+                    }));
                 }
             }
-            Ok(expired)
+            Ok(all)
         })
     }
 }

@@ -159,6 +159,28 @@ async fn a_category_that_is_not_told_of_any_more_is_forgotten_as_a_silent_mirror
 }
 
 #[tokio::test]
+async fn categories_that_are_forgotten_together_keep_what_another_one_names() {
+    let hall = Hall::open().await;
+    let alpine = hall.bench.blobs_of("alpine");
+    let token = hall.enter(&private("m"));
+    let three: [(&str, &[&str]); 3] = [
+        ("one", &[DEBIAN, ALPINE]),
+        ("two", &[DEBIAN, ALPINE]),
+        ("three", &[ALPINE]),
+    ];
+    for _ in 0..2 {
+        hall.called_with("m", &token, &three).await;
+    }
+    let (since, mut database) = (Timestamp::now(), hall.bench.database());
+    hall.called_with("m", &token, &three[2..]).await;
+    let expired = database.expire_categories(since).unwrap();
+    let expected = ["one", "two"].map(|category| ("m".to_owned(), category.to_owned()));
+    assert_eq!(expired, expected);
+    assert_eq!(hall.held("m"), alpine);
+    assert!(database.expire_categories(since).unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_a_silent_mirror_has_listed_lately_counts_at_its_next_call() {
     let hall = Hall::open().await;
     let [debian, alpine] = ["debian/base", "alpine"].map(|name| hall.bench.blobs_of(name));
