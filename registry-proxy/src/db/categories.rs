@@ -108,7 +108,9 @@ pub(super) fn count(
         RoaringBitmap::new()
     };
     // Categories may have much in common.
-    let all = named.values().fold(RoaringBitmap::new(), |all, it| all | it);
+    let all = named
+        .values()
+        .fold(RoaringBitmap::new(), |all, it| all | it);
     let ids = all.iter().map(|id| (BlobId(id), Verdict::Unknown));
     record::blobs(transaction, book, &ids.collect::<Vec<_>>(), catalog)?;
     let mut counted = Counted::default();
