@@ -142,7 +142,7 @@ impl Desk {
         for name in silent {
             warn!(
                 host.name = name,
-                "{} has not checked in for {expire:#}: what it holds is not known any more",
+                "{} has said nothing that counts for {expire:#}: what it holds is not known any more",
                 name.escape_debug()
             );
         }

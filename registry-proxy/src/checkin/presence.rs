@@ -6,19 +6,61 @@
 //! that the mirror is not there for.
 
 use std::collections::BTreeMap;
+use std::iter;
 
+use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::Catalog;
 use oci_mirror::tree::catalog::BlobId;
 use roaring::RoaringBitmap;
 
-use super::json::Report;
+use super::json::{Blobs, Report};
 use super::report_mirror::Category;
 use crate::crawler::visit::carried;
 use crate::db::Verdict;
 use crate::network::Host;
 
-/// What is known of each blob by the report of a mirror; `None` if the report does not say.
+/// On what a mirror is credited with what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grounds {
+    /// It has our very state.
+    Ours,
+    /// It has said so blob by blob, and all of that counts.
+    Listed,
+    /// The same, and some of it does not count by the catalog of this state. By another one it may.
+    ListedFor(Digest),
+}
+
+impl Grounds {
+    /// Those on which a mirror that says no more than before keeps what it was credited with. Whoever has our state by
+    /// now has more than he was credited with while we did not know it.
+    pub fn still_good(
+        report: &Report,
+        catalog: &Catalog,
+        ours: Option<&[u8]>,
+    ) -> impl Iterator<Item = Self> {
+        let listed = [Self::Listed, Self::incomplete(catalog)];
+        let is_ours = is_ours(report, catalog, ours);
+        iter::once(Self::Ours).chain(listed.into_iter().filter(move |_| !is_ours))
+    }
+
+    fn incomplete(catalog: &Catalog) -> Self {
+        let state = catalog.state().to_bytes();
+        Self::ListedFor(Algorithm::Sha256.digest(&state))
+    }
+
+    /// By what a report that carries this is known again: a digest of both.
+    pub fn of(self, carried: &Digest) -> Digest {
+        let text = match self {
+            Self::Ours => format!("{carried}\nours\n"),
+            Self::Listed => format!("{carried}\nlisted\n"),
+            Self::ListedFor(state) => format!("{carried}\nlisted\n{state}\n"),
+        };
+        Algorithm::Sha256.digest(text.as_bytes())
+    }
+}
+
+/// What is known of each blob by the report of a mirror, and on what grounds; `None` if the report does not say.
 ///
 /// `ours` are the bytes of our `state.json`, if they are of this catalog.
 pub fn of_report(
@@ -26,23 +68,17 @@ pub fn of_report(
     host: &Host,
     catalog: &Catalog,
     ours: Option<&[u8]>,
-) -> Option<Vec<(BlobId, Verdict)>> {
+) -> Option<(Vec<(BlobId, Verdict)>, Grounds)> {
     let carried = carried(host, catalog);
     let said = match &report.repositories {
         Some(names) => members(names, catalog) & &carried,
         None => carried.clone(),
     };
-    let state = catalog.state();
-    let list = state.list.as_ref().map(|list| list.digest);
-    // A part has a list of its own.
-    let is_list = report.repositories.is_some() || (list.is_some() && report.list == list);
-    let is_state = ours.is_some_and(|ours| report.state.algorithm().digest(ours) == report.state);
-    let mut there = if report.serial == state.serial && is_state && is_list {
-        said.clone()
+    let (mut there, grounds) = if is_ours(report, catalog, ours) {
+        (said.clone(), Grounds::Ours)
     } else {
         let blobs = report.blobs.as_ref()?;
-        let known = blobs.iter().filter_map(|digest| catalog.id(&digest));
-        known.map(|id| id.0).collect::<RoaringBitmap>() & &carried
+        listed(blobs, report, &carried, catalog)
     };
     let damaged = report.damaged.iter().flatten();
     let damaged = damaged.filter_map(|digest| catalog.id(digest));
@@ -57,7 +93,44 @@ pub fn of_report(
     let mut verdicts = verdicts(&there, verdict, &missing);
     // What is only missing comes back with the next word.
     verdicts.extend(damaged.iter().map(|id| (BlobId(id), Verdict::Damaged)));
-    Some(verdicts)
+    Some((verdicts, grounds))
+}
+
+/// Whether a mirror has our very state.
+fn is_ours(report: &Report, catalog: &Catalog, ours: Option<&[u8]>) -> bool {
+    let state = catalog.state();
+    let list = state.list.as_ref().map(|list| list.digest);
+    // A part has a list of its own.
+    let is_list = report.repositories.is_some() || (list.is_some() && report.list == list);
+    let is_state = ours.is_some_and(|ours| report.state.algorithm().digest(ours) == report.state);
+    report.serial == state.serial && is_state && is_list
+}
+
+/// What counts of the blobs that a mirror lists, of those it is there for.
+fn listed(
+    blobs: &Blobs,
+    report: &Report,
+    carried: &RoaringBitmap,
+    catalog: &Catalog,
+) -> (RoaringBitmap, Grounds) {
+    let mut there = RoaringBitmap::new();
+    let names = report.repositories.iter().flatten();
+    let mut is_all = names
+        .into_iter()
+        .all(|name| catalog.repository(name).is_some());
+    for digest in blobs.iter() {
+        let known = catalog.id(&digest).map(|id| id.0);
+        match known.filter(|id| carried.contains(*id)) {
+            Some(id) => drop(there.insert(id)),
+            None => is_all = false,
+        }
+    }
+    let grounds = if is_all {
+        Grounds::Listed
+    } else {
+        Grounds::incomplete(catalog)
+    };
+    (there, grounds)
 }
 
 /// The numbers of the blobs of repositories that a mirror has directories for, and is there for, by category. Of no

@@ -23,6 +23,9 @@ use sections::Sections;
 /// Largest text a check-in unpacks to.
 pub const MAX_BYTES: u64 = 64 << 20;
 
+/// Most categories named; Fedora has a dozen. Each may name the largest repositories once more.
+pub const MAX_CATEGORIES: usize = 64;
+
 /// Most repositories named in all categories together.
 pub const MAX_REPOSITORIES: usize = 100_000;
 
@@ -190,6 +193,25 @@ mod tests {
         };
         assert!(CheckIn::read(text(MAX_REPOSITORIES / 2).as_bytes()).is_ok());
         assert!(CheckIn::read(text(MAX_REPOSITORIES / 2 + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn categories_are_counted() {
+        let text = |many: usize| {
+            let mut text = json!({
+                "site": {"name": "s", "password": "p"},
+                "host": {"name": "h"},
+                "off": {"enabled": "0"},
+            });
+            for number in 0..many {
+                text[format!("c{number}")] = json!({"enabled": "1", "dirtree": {}});
+            }
+            text.to_string()
+        };
+        let most = CheckIn::read(text(MAX_CATEGORIES).as_bytes()).unwrap();
+        assert_eq!(most.categories.len(), MAX_CATEGORIES);
+        let refused = CheckIn::read(text(MAX_CATEGORIES + 1).as_bytes());
+        assert!(matches!(refused, Err(Malformed::Json { .. })));
     }
 
     #[test]

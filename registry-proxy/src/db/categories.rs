@@ -27,14 +27,12 @@ use super::numbers::Book;
 use super::presence::{bitmap, bytes};
 use super::record;
 use super::rounds::clock;
+use crate::checkin::report_mirror::MAX_CATEGORIES;
 use crate::network::HostId;
 
 /// Calls that are less than this apart are taken to be of one sync, as far as anything new counts. Who syncs more
 /// often is credited with what is new so much later.
 const ONE_SYNC: SignedDuration = SignedDuration::from_mins(10);
-
-/// Of how many categories of a host it is remembered what they named.
-const MOST: usize = 1000;
 
 /// The category of what a host is credited with and none of its categories names: on the word of an earlier report, or
 /// by a crawl. It is never named, so it is gone like any other that is not told of any more. Calls have no category
@@ -89,7 +87,7 @@ impl Listed {
 enum Call {
     /// That what was listed before was synced.
     AfterSync,
-    /// That what it was credited with is still there.
+    /// That what it was credited with on its word is still there.
     Again,
 }
 
@@ -103,13 +101,22 @@ pub(super) fn count(
 ) -> rusqlite::Result<Counted> {
     let mut listed = read(transaction, host)?;
     listed.remove(REST);
-    let credited = credited(transaction, host)?;
+    // What a crawl has found is no proof of its word.
+    let credited = if is_believed(transaction, host)? {
+        credited(transaction, host)?
+    } else {
+        RoaringBitmap::new()
+    };
+    // Categories may have much in common.
+    let all = named
+        .values()
+        .fold(RoaringBitmap::new(), |all, it| all | it);
+    let ids = all.iter().map(|id| (BlobId(id), Verdict::Unknown));
+    record::blobs(transaction, book, &ids.collect::<Vec<_>>(), catalog)?;
     let mut counted = Counted::default();
     for (category, blobs) in named {
-        let ids = blobs.iter().map(|id| (BlobId(id), Verdict::Unknown));
-        let ids: Vec<_> = ids.collect();
-        let now = record::blobs(transaction, book, &ids, catalog)?;
-        let now: RoaringBitmap = now.into_iter().collect();
+        let now = blobs.iter().filter_map(|id| book.of(BlobId(id)));
+        let now: RoaringBitmap = now.collect();
         let before = listed.remove(category).unwrap_or_default();
         counted.lost |= &before.blobs - &now;
         let there = &before.blobs & &now;
@@ -123,7 +130,8 @@ pub(super) fn count(
             listed.insert(category.clone(), after);
         }
     }
-    while listed.len() > MOST
+    // It is remembered what as many categories named as one call may name.
+    while listed.len() > MAX_CATEGORIES
         && let Some(oldest) = oldest(&listed)
     {
         write(transaction, host, &oldest, &Listed::default())?;
@@ -219,20 +227,36 @@ pub(super) fn forget(transaction: &Transaction<'_>, host: HostId) -> rusqlite::R
     transaction.execute(query, [host.0]).map(drop)
 }
 
-/// Forgets what a host has named of one category; what no other names either, by the database's numbers.
-pub(super) fn drop_one(
+/// Forgets what a host has named last before `before`: what it lists when it comes back it may not have synced. What it
+/// has listed since it was to sync as any other mirror.
+pub(super) fn forget_older(
     transaction: &Transaction<'_>,
     host: HostId,
-    category: &str,
-) -> rusqlite::Result<RoaringBitmap> {
-    let mut listed = read(transaction, host)?;
-    let mut lost = listed.remove(category).unwrap_or_default().blobs;
-    write(transaction, host, category, &Listed::default())?;
-    listed.remove(REST);
-    for other in listed.values() {
-        lost -= &other.blobs;
+    before: Timestamp,
+) -> rusqlite::Result<()> {
+    let query = "DELETE FROM category WHERE host = ?1 AND named_at < ?2";
+    let forgotten = transaction.execute(query, params![host.0, clock(before)]);
+    forgotten.map(drop)
+}
+
+/// The same; which categories that were, and what no other names either, by the database's numbers.
+pub(super) fn expire(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    before: Timestamp,
+) -> rusqlite::Result<(Vec<String>, RoaringBitmap)> {
+    let mut expired = Vec::new();
+    let (mut lost, mut named) = (RoaringBitmap::new(), RoaringBitmap::new());
+    for (category, listed) in read(transaction, host)? {
+        if listed.named_at < clock(before) {
+            lost |= listed.blobs;
+            expired.push(category);
+        } else if category != REST {
+            named |= listed.blobs;
+        }
     }
-    Ok(lost)
+    forget_older(transaction, host, before)?;
+    Ok((expired, lost - named))
 }
 
 /// Whether a host is believed what it says of itself.

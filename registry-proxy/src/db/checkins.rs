@@ -41,7 +41,8 @@ pub struct CheckIn {
     pub state: Option<Digest>,
     /// How many repositories it carries; none: all.
     pub repositories: Option<u64>,
-    /// What tells these from as many others, if it can be the same as last time: a digest of them.
+    /// What tells these from as many others, if it can be the same as last time: a digest of them, and of the grounds on
+    /// which blobs were taken as present.
     #[serde(skip)]
     pub carried: Option<Digest>,
     /// How many blobs were taken as present.
@@ -110,34 +111,36 @@ impl Database {
     }
 
     /// Writes down what a private mirror has said, and what is known of it now: this, and nothing that was known before.
-    /// `None` if it is gone or public meanwhile.
+    /// The entry that comes back is of the time when it was written. `None` if it is gone or public meanwhile.
     pub fn check_in(
         &mut self,
         host: HostId,
         entry: &CheckIn,
         verdicts: Vec<(BlobId, Verdict)>,
         catalog: &Catalog,
-    ) -> Result<Option<Recorded>, Error> {
+    ) -> Result<Option<(CheckIn, Recorded)>, Error> {
         self.write("record a check-in in", |transaction| {
             let Some((name, before)) = private(transaction, host)? else {
                 return Ok(None);
             };
-            self::enter(transaction, host, entry)?;
+            let entry = as_written(entry);
+            self::enter(transaction, host, &entry)?;
             // It says now how far it is.
             categories::forget(transaction, host)?;
             let word = Word {
                 host,
-                entry,
+                entry: &entry,
                 scope: Scope::Whole,
                 verdicts,
             };
             let repositories = believe(transaction, &mut Book::new(catalog), word, catalog)?;
-            recorded(transaction, host, (name, before), repositories)
+            let recorded = recorded(transaction, host, (name, before), repositories)?;
+            Ok(recorded.map(|recorded| (entry, recorded)))
         })
     }
 
     /// Writes down what a private mirror has said that does not say how far it is: the numbers in the catalog of the
-    /// blobs it `named`, by category. What counts of that is in the entry that comes back.
+    /// blobs it `named`, by category. What counts of that is in the entry that comes back, and when it was written.
     ///
     /// Where nothing is proved by it there is only less to be known of it than before. `None` if it is gone or public
     /// meanwhile.
@@ -152,6 +155,7 @@ impl Database {
             let Some((name, before)) = private(transaction, host)? else {
                 return Ok(None);
             };
+            let entry = as_written(entry);
             let mut book = Book::new(catalog);
             let call = (host, entry.at);
             let counted = categories::count(transaction, &mut book, call, named, catalog)?;
@@ -159,7 +163,7 @@ impl Database {
             let verdicts: Vec<_> = there.map(|id| (id, Verdict::Confirmed)).collect();
             let entry = CheckIn {
                 blobs: verdicts.len() as u64,
-                ..entry.clone()
+                ..entry
             };
             self::enter(transaction, host, &entry)?;
             // What a crawl has found is not its word, and not for it to take back.
@@ -187,10 +191,16 @@ impl Database {
     }
 
     /// Writes down that a private mirror is as it was, if that is so: its state is that of its last report, it carries
-    /// the same, what it said then is not forgotten, and no crawl has failed since: that takes its whole word to end.
-    pub fn check_in_again(&mut self, host: HostId, entry: &CheckIn) -> Result<bool, Error> {
+    /// one of the `same`, what it said then is not forgotten, and no crawl has failed since: that takes its whole word
+    /// to end.
+    pub fn check_in_again(
+        &mut self,
+        host: HostId,
+        entry: &CheckIn,
+        same: &[Digest],
+    ) -> Result<bool, Error> {
         self.write("record a check-in in", |transaction| {
-            let query = "SELECT last.blobs FROM host
+            let query = "SELECT last.blobs, last.carried FROM host
                          JOIN presence ON presence.host = host.id
                          JOIN check_in AS last ON last.host = host.id
                          WHERE host.id = ?1 AND host.private = 1 AND host.checked_in_at IS NOT NULL
@@ -198,7 +208,7 @@ impl Database {
                            AND host.state_digest = ?2 AND presence.verified != x''
                            AND last.id = (SELECT max(id) FROM check_in WHERE host = ?1)
                            AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4
-                           AND last.carried = ?5";
+                           AND last.carried IS NOT NULL";
             let last = transaction.query_row(
                 query,
                 params![
@@ -206,17 +216,20 @@ impl Database {
                     entry.state.map(|state| state.to_string()),
                     entry.way.as_str(),
                     entry.serial.map(count),
-                    entry.carried.map(|carried| carried.to_string()),
                 ],
-                |row| row.get::<_, i64>(0),
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
             );
-            let Some(blobs) = last.optional()? else {
+            let Some((blobs, carried)) = last.optional()? else {
                 return Ok(false);
             };
-            let blobs = blobs.unsigned_abs();
+            let carried = carried.parse().ok();
+            let Some(carried) = carried.filter(|carried| same.contains(carried)) else {
+                return Ok(false);
+            };
             let entry = CheckIn {
-                blobs,
-                ..entry.clone()
+                blobs: blobs.unsigned_abs(),
+                carried: Some(carried),
+                ..as_written(entry)
             };
             self::enter(transaction, host, &entry)?;
             let query = "UPDATE host SET checked_in_at = ?2, hinted_at = NULL WHERE id = ?1";
@@ -338,6 +351,15 @@ fn recorded(
         after,
         repositories,
     }))
+}
+
+/// A check-in as of now, when its transaction has begun. One that has waited for the lock would else be older than a
+/// crawl that was begun meanwhile, in ignorance of it: nothing but the lock puts the two in order.
+fn as_written(entry: &CheckIn) -> CheckIn {
+    CheckIn {
+        at: entry.at.max(Timestamp::now()),
+        ..entry.clone()
+    }
 }
 
 /// Enters a check-in into the history of its host, and forgets the oldest.

@@ -9,7 +9,7 @@ use super::{Database, Error, categories, record};
 use crate::network::HostId;
 
 impl Database {
-    /// Whether something is offered on the word of a mirror that has not been heard of since `before`.
+    /// Whether something is offered on the word of a mirror that was last believed before `before`.
     pub fn has_silent(&self, before: Timestamp) -> Result<bool, Error> {
         let query =
             format!("SELECT 1 {SILENT} UNION ALL SELECT 1 FROM category WHERE named_at < ?1");
@@ -20,8 +20,8 @@ impl Database {
         find().map_err(|source| self.failed("read mirrors from", source))
     }
 
-    /// Forgets what private mirrors hold that have not been heard of since `before`, and says which these are. What
-    /// was damaged there is not forgotten.
+    /// Forgets what private mirrors hold that were last believed before `before`, and says which these are. What was
+    /// damaged there is not forgotten, nor what they have listed since.
     pub fn expire_check_ins(&mut self, before: Timestamp) -> Result<Vec<String>, Error> {
         self.write("change mirrors in", |transaction| {
             let query = format!("SELECT host.id, host.name {SILENT}");
@@ -37,8 +37,7 @@ impl Database {
                      WHERE host = ?1",
                     [id],
                 )?;
-                // What it lists when it comes back it may not have synced.
-                categories::forget(transaction, HostId(*id))?;
+                categories::forget_older(transaction, HostId(*id), before)?;
             }
             Ok(silent.into_iter().map(|(_, name)| name).collect())
         })
@@ -48,34 +47,36 @@ impl Database {
     /// mirror and its category.
     pub fn expire_categories(&mut self, before: Timestamp) -> Result<Vec<(String, String)>, Error> {
         self.write("change mirrors in", |transaction| {
-            let query = "SELECT host.id, host.name, category.name FROM category
-                         JOIN host ON host.id = category.host WHERE named_at < ?1";
+            let query = "SELECT id, name FROM host
+                         WHERE id IN (SELECT host FROM category WHERE named_at < ?1)";
             let mut statement = transaction.prepare_cached(query)?;
             let old = statement.query_map([clock(before)], |row| {
-                Ok((HostId(row.get(0)?), row.get(1)?, row.get(2)?))
+                Ok((HostId(row.get(0)?), row.get(1)?))
             })?;
-            let old: Vec<(HostId, String, String)> = old.collect::<rusqlite::Result<_>>()?;
-            let mut expired = Vec::new();
-            for (host, name, category) in old {
-                let lost = categories::drop_one(transaction, host, &category)?;
+            let old: Vec<(HostId, String)> = old.collect::<rusqlite::Result<_>>()?;
+            let mut all = Vec::new();
+            for (host, name) in old {
+                let (expired, lost) = categories::expire(transaction, host, before)?;
                 if categories::is_believed(transaction, host)? {
                     let told = Told {
                         unknown: lost,
                         ..Told::default()
                     };
                     record::held(transaction, host, Scope::Part, &told)?;
-                    let category = match category.as_str() {
-                        categories::REST => "what no category names".to_owned(),
-                        _ => category,
-                    };
-                    expired.push((name, category));
+                    all.extend(expired.into_iter().map(|category| {
+                        let category = match category.as_str() {
+                            categories::REST => "what no category names".to_owned(),
+                            _ => category,
+                        };
+                        (name.clone(), category)
+                    }));
                 }
             }
-            Ok(expired)
+            Ok(all)
         })
     }
 }
 
-/// Private hosts that were last heard of before some time, and of which something is known.
+/// Private hosts that were last believed before some time, and of which something is known.
 const SILENT: &str = "FROM host JOIN presence ON presence.host = host.id
      WHERE host.private = 1 AND host.checked_in_at < ?1 AND presence.verified != x''";

@@ -8,8 +8,8 @@ use registry_proxy::db::{Crawl, Evidence, Outcome, Scope, Verdict};
 use registry_proxy::network::NewHost;
 use serde_json::{Value, json};
 
-use crate::bench::{BLOBS, large_layer, name};
-use crate::hall::{Hall, packed, private, public};
+use crate::bench::{BLOBS, Bench, large_layer, name};
+use crate::hall::{Hall, packed, private, public, report_of};
 
 #[tokio::test]
 async fn a_private_mirror_holds_what_it_says_and_is_not_crawled() {
@@ -55,6 +55,70 @@ async fn a_mirror_that_is_behind_is_not_credited_with_what_is_newer() {
     let mut report = hall.report();
     report["list"] = json!(Algorithm::Sha256.digest(b"another"));
     assert_eq!(hall.told(&token, &report).await["presence"], "wanted");
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_ahead_is_credited_with_what_is_new_once_that_is_here() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let ahead = Bench::new();
+    ahead.publish("later", &[b"later"]);
+    let (report, new) = (report_of(&ahead), ahead.blobs());
+    assert_eq!(hall.told(&token, &report).await["presence"], "wanted");
+    let mut listed = report.clone();
+    listed["blobs"] = packed(&new);
+    assert_eq!(hall.told(&token, &listed).await["presence"], "taken");
+    assert_eq!(hall.held("m"), hall.bench.blobs());
+    let here = hall.bench.tree();
+    std::fs::rename(&here, here.with_extension("old")).unwrap();
+    std::fs::rename(ahead.tree(), &here).unwrap();
+    hall.catch_up().await;
+    assert_eq!(hall.report(), report, "we are where it was before");
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), new);
+    // One that is behind from then on is what it was.
+    hall.bench.publish("still/later", &[b"still later"]);
+    hall.catch_up().await;
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), new);
+}
+
+#[tokio::test]
+async fn what_did_not_count_of_a_list_is_asked_for_again_when_it_may() {
+    let hall = Hall::open().await;
+    let mut report = hall.report();
+    report["state"] = json!(Algorithm::Sha256.digest(b"its own"));
+    let alpine = hall.bench.blobs_of("alpine");
+    let known = packed(&alpine);
+    let later = Algorithm::Sha256.digest(b"later");
+    let unknown = packed(&alpine.iter().copied().chain([later]).collect());
+    let debian = Algorithm::Sha256.digest(b"debian");
+    let of_others = packed(&alpine.iter().copied().chain([debian]).collect());
+    for (number, (blobs, repositories, presence)) in [
+        (&known, json!(["alpine"]), "taken"),
+        (&unknown, json!(["alpine"]), "wanted"),
+        (&of_others, json!(["alpine"]), "wanted"),
+        (&known, json!(["alpine", "not/here"]), "wanted"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let case = format!("m{number}");
+        let token = hall.enter(&NewHost {
+            repositories: vec!["alpine".parse().unwrap(), "later".parse().unwrap()],
+            ..private(&case)
+        });
+        report["repositories"] = repositories;
+        report["blobs"] = blobs.clone();
+        assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+        report["blobs"] = Value::Null;
+        let told = hall.told(&token, &report).await;
+        assert_eq!(told["presence"], "taken", "{case}: nothing is new here");
+        hall.bench.publish("other", &[case.as_bytes()]);
+        hall.catch_up().await;
+        let told = hall.told(&token, &report).await;
+        assert_eq!(told["presence"], presence, "{case}");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use registry_proxy::crawler::Depth;
 use registry_proxy::crawler::identity::Identity;
 use registry_proxy::db::{CheckIn, Crawl, Evidence, Outcome, Scope, Verdict, Way};
 use registry_proxy::network::{HostName, NewHost};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::bench::{large_layer, name, new_host, options, path};
@@ -154,6 +155,44 @@ async fn a_crawl_that_ends_after_a_check_in_changes_nothing_but_for_damage() {
     let mut database = hall.bench.database();
     database.record_crawl(id, &crawl, &catalog).unwrap();
     assert!(hall.bench.standing("m").is_err());
+}
+
+/// A check-in that has to wait for another writer, and when a crawl may have begun meanwhile.
+async fn written_late<T>(hall: &Hall, check_in: impl Future<Output = T>) -> Timestamp {
+    let other = Connection::open(hall.bench.database_path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let began = Timestamp::now();
+        other.execute_batch("COMMIT").unwrap();
+        began
+    };
+    tokio::join!(check_in, meanwhile).1
+}
+
+#[tokio::test]
+async fn a_crawl_that_begins_while_a_check_in_waits_to_be_written_changes_nothing() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let (id, catalog, report) = (hall.id("m"), hall.bench.catalog(), hall.report());
+    let unheard = |began| {
+        let failed = Outcome::Failed("refused".to_owned());
+        let mut database = hall.bench.database();
+        let recorded = database.record_crawl(id, &Crawl::new(began, failed), &catalog);
+        assert_eq!(recorded.unwrap(), None);
+        assert_eq!(hall.held("m"), hall.bench.blobs());
+    };
+    unheard(written_late(&hall, hall.told(&token, &report)).await);
+    // As it was.
+    unheard(written_late(&hall, hall.told(&token, &report)).await);
+    let both = [
+        "repos/alpine/blobs/sha256",
+        "repos/debian/base/blobs/sha256",
+    ];
+    let all: [(&str, &[&str]); 1] = [("containers", &both)];
+    let call = || hall.called_again("m", &token, &all);
+    call().await;
+    unheard(written_late(&hall, call()).await);
 }
 
 #[tokio::test]

@@ -90,16 +90,7 @@ impl Hall {
 
     /// A report of the tree as it is, without its blobs.
     pub(crate) fn report(&self) -> Value {
-        let catalog = self.bench.catalog();
-        let state = catalog.state();
-        let bytes = std::fs::read(TreePath::State.under(&self.bench.tree())).unwrap();
-        json!({
-            "version": 1,
-            "tool": "mirror-tool 0.1",
-            "serial": state.serial,
-            "state": Algorithm::Sha256.digest(&bytes),
-            "list": state.list.as_ref().map(|list| list.digest),
-        })
+        report_of(&self.bench)
     }
 
     /// Writes down at once, without the front end, that a private mirror says it has all.
@@ -211,6 +202,20 @@ pub(crate) fn config(bench: &Bench) -> Config {
     };
     config.crawler.enabled = false;
     config
+}
+
+/// A report of a tree as it is, without its blobs.
+pub(crate) fn report_of(bench: &Bench) -> Value {
+    let catalog = bench.catalog();
+    let state = catalog.state();
+    let bytes = std::fs::read(TreePath::State.under(&bench.tree())).unwrap();
+    json!({
+        "version": 1,
+        "tool": "mirror-tool 0.1",
+        "serial": state.serial,
+        "state": Algorithm::Sha256.digest(&bytes),
+        "list": state.list.as_ref().map(|list| list.digest),
+    })
 }
 
 /// A call that holds this text, packed as MirrorManager's clients do.

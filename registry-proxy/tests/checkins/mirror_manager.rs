@@ -159,6 +159,50 @@ async fn a_category_that_is_not_told_of_any_more_is_forgotten_as_a_silent_mirror
 }
 
 #[tokio::test]
+async fn categories_that_are_forgotten_together_keep_what_another_one_names() {
+    let hall = Hall::open().await;
+    let alpine = hall.bench.blobs_of("alpine");
+    let token = hall.enter(&private("m"));
+    let three: [(&str, &[&str]); 3] = [
+        ("one", &[DEBIAN, ALPINE]),
+        ("two", &[DEBIAN, ALPINE]),
+        ("three", &[ALPINE]),
+    ];
+    for _ in 0..2 {
+        hall.called_with("m", &token, &three).await;
+    }
+    let (since, mut database) = (Timestamp::now(), hall.bench.database());
+    hall.called_with("m", &token, &three[2..]).await;
+    let expired = database.expire_categories(since).unwrap();
+    let expected = ["one", "two"].map(|category| ("m".to_owned(), category.to_owned()));
+    assert_eq!(expired, expected);
+    assert_eq!(hall.held("m"), alpine);
+    assert!(database.expire_categories(since).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_silent_mirror_has_listed_lately_counts_at_its_next_call() {
+    let hall = Hall::open().await;
+    let [debian, alpine] = ["debian/base", "alpine"].map(|name| hall.bench.blobs_of(name));
+    let token = hall.enter(&private("m"));
+    let both: [(&str, &[&str]); 2] = [("debian", &[DEBIAN]), ("alpine", &[ALPINE])];
+    for _ in 0..2 {
+        hall.called_with("m", &token, &both[..1]).await;
+    }
+    assert_eq!(hall.held("m"), debian);
+    let (since, mut database) = (Timestamp::now(), hall.bench.database());
+    hall.called_with("m", &token, &both[1..]).await;
+    assert_eq!(database.expire_check_ins(since).unwrap(), ["m"]);
+    assert!(database.expire_categories(since).unwrap().is_empty());
+    assert!(hall.held("m").is_empty());
+    // What was listed before is as if it were new.
+    for held in [&alpine, &hall.bench.blobs()] {
+        hall.called_with("m", &token, &both).await;
+        assert_eq!(hall.held("m"), *held);
+    }
+}
+
+#[tokio::test]
 async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_believed() {
     let hall = Hall::open().await;
     let mirror = HostileMirror::start(&hall.bench.tree()).await;
@@ -172,6 +216,30 @@ async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_be
         hall.called("m", &token, &[directory]).await;
         assert_eq!(hall.held("m"), hall.bench.blobs());
     }
+}
+
+#[tokio::test]
+async fn a_first_call_that_is_repeated_makes_nothing_true_that_a_crawl_has_found() {
+    let hall = Hall::open().await;
+    let mirror = HostileMirror::start(&hall.bench.tree()).await;
+    let reachable = NewHost {
+        urls: vec![mirror.url().parse().unwrap()],
+        ..private("m")
+    };
+    let token = hall.enter(&reachable);
+    hall.bench.crawl(Depth::Full).await;
+    let all: [(&str, &[&str]); 1] = [("containers", &[DEBIAN, ALPINE])];
+    let is_believed = || hall.bench.database().turns().unwrap()[0].checks_in();
+    for _ in 0..3 {
+        let told = hall.called_again("m", &token, &all).await;
+        assert!(told.contains("after the next sync"), "{told}");
+        assert!(!is_believed(), "it is crawled still");
+        assert_eq!(hall.held("m"), hall.bench.blobs());
+    }
+    hall.called_with("m", &token, &all).await;
+    assert!(is_believed());
+    let told = hall.called_again("m", &token, &all).await;
+    assert!(!told.contains("after the next sync"), "{told}");
 }
 
 #[tokio::test]

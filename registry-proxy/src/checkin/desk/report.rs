@@ -16,7 +16,7 @@ use tracing::info;
 use super::{Desk, blocking};
 use crate::checkin::answer::Refusal;
 use crate::checkin::json::{Answer, Crawl, Presence, Report, Status};
-use crate::checkin::presence;
+use crate::checkin::presence::{self, Grounds};
 use crate::checkin::request::{announced, bearer, expect, queue, read};
 use crate::db::{CheckIn, Verdict, Way};
 use crate::network::Host;
@@ -85,7 +85,7 @@ impl Desk {
             serial: Some(report.serial),
             state: Some(report.state),
             repositories: report.repositories.as_ref().map(|it| count(it.len())),
-            carried: Some(report.carried()),
+            carried: None,
             blobs: 0,
             damaged: report.damaged.as_ref().map(|it| count(it.len())),
         };
@@ -100,28 +100,33 @@ impl Desk {
         }
         let snapshot = self.snapshot.load_full().ok_or(Refusal::Unavailable)?;
         let catalog = &snapshot.catalog;
-        // It has what it had, and nothing in it was looked at.
-        if report.blobs.is_none()
-            && report.damaged.is_none()
-            && self.write(|database| database.check_in_again(host.id, &entry))?
-        {
-            info!(
-                host.name = %host.name,
-                serial = entry.serial,
-                way = %entry.way,
-                "{} has checked in as it was", host.name
-            );
-            return Ok(answer(Presence::Taken, Crawl::None));
-        }
         let ours = own_state(&snapshot);
-        let Some(verdicts) = presence::of_report(report, host, catalog, ours.as_deref()) else {
+        let ours = ours.as_deref();
+        let carried = report.carried();
+        // It has what it had, and nothing in it was looked at.
+        if report.blobs.is_none() && report.damaged.is_none() {
+            let same = Grounds::still_good(report, catalog, ours);
+            let same: Vec<_> = same.map(|grounds| grounds.of(&carried)).collect();
+            if self.write(|database| database.check_in_again(host.id, &entry, &same))? {
+                info!(
+                    host.name = %host.name,
+                    serial = entry.serial,
+                    way = %entry.way,
+                    "{} has checked in as it was", host.name
+                );
+                return Ok(answer(Presence::Taken, Crawl::None));
+            }
+        }
+        let Some((verdicts, grounds)) = presence::of_report(report, host, catalog, ours) else {
             return Ok(answer(Presence::Wanted, Crawl::None));
         };
+        entry.carried = Some(grounds.of(&carried));
         entry.blobs = present(&verdicts);
         let recorded =
             self.write(|database| database.check_in(host.id, &entry, verdicts, catalog))?;
         // Meanwhile it is another mirror, or none.
-        self.tell(host, &entry, &recorded.ok_or(Refusal::Unknown)?);
+        let (entry, recorded) = recorded.ok_or(Refusal::Unknown)?;
+        self.tell(host, &entry, &recorded);
         Ok(answer(Presence::Taken, Crawl::None))
     }
 }

@@ -8,10 +8,7 @@ use oci_mirror::reference::RepoName;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Category, CheckIn, MAX_REPOSITORIES};
-
-/// Most categories named.
-const MAX_CATEGORIES: usize = 1000;
+use super::{Category, CheckIn, MAX_CATEGORIES, MAX_REPOSITORIES};
 
 /// Longest name of a category.
 const MAX_NAME: usize = 255;
