@@ -1,5 +1,7 @@
 //! Crawls recorded one after the other, and what is known then.
 
+mod private;
+
 use jiff::civil::Date;
 use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Algorithm;
