@@ -92,3 +92,36 @@ fn of_a_crawl_in_which_a_mirror_has_spoken_nothing_counts_but_damage() {
     assert_eq!(known.missing, [0].into());
     assert_eq!(known.finished_at, Some(at(20)));
 }
+
+#[test]
+fn what_was_read_before_a_mirror_fell_silent_does_not_end_its_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = catalog(&dir.path().join("tree"));
+    let mut database = Database::open(&dir.path().join("x.db")).unwrap();
+    let new = new_private();
+    let id = database.add_host(&new).unwrap();
+    let is_quarantined = |database: &Database| {
+        let health = database.host(&new.name).unwrap().host.health;
+        matches!(health, Health::Quarantined { .. })
+    };
+    let damaged = vec![(BlobId(0), Verdict::Read), (BlobId(1), Verdict::Damaged)];
+    // With the first number, all that it has was read; with the second, whatever was read is enough.
+    for (hour, samples) in [(1_i64, 20), (2, 690)] {
+        let at = |second| at(3600 * hour + second);
+        let found = finished(Scope::Whole, damaged.clone(), vec![evidence(&catalog)]);
+        database.record_crawl(id, &found, &catalog).unwrap();
+        let looked = [Verdict::Read, Verdict::Damaged];
+        check_in(&mut database, (id, at(0)), looked, &catalog);
+        let query = "UPDATE host SET clean_samples = ?1";
+        database.connection.execute(query, [samples]).unwrap();
+
+        let silent = database.expire_check_ins(at(1)).unwrap();
+        assert_eq!(silent, [new.name.to_string()]);
+        let without = [Verdict::Confirmed, Verdict::Missing];
+        check_in(&mut database, (id, at(2)), without, &catalog);
+        assert!(is_quarantined(&database), "{samples}");
+        let looked = [Verdict::Read, Verdict::Missing];
+        check_in(&mut database, (id, at(3)), looked, &catalog);
+        assert!(!is_quarantined(&database), "{samples}");
+    }
+}
