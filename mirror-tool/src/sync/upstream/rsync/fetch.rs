@@ -5,6 +5,7 @@ use std::fs;
 
 use oci_mirror::tree::TreePath;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{FORMAT, Line};
@@ -27,8 +28,8 @@ pub(super) async fn run(
     let mut fetched = Fetched::default();
     let mut patience = Patience::new(rsync.retries);
     let mut wrong_before = HashSet::new();
-    // The most there was of files that were cut off: one that is begun anew is no advance.
-    let mut most_kept = 0;
+    // The most bytes there were of what is right and of what was cut off: a file that is begun anew is no advance.
+    let mut most = 0;
     loop {
         let fetch = Fetch {
             rsync,
@@ -36,9 +37,11 @@ pub(super) async fn run(
             progress,
             stop,
         };
+        let began = Instant::now();
         let (ended, results) = fetch.once(wanted, &mut fetched.received).await?;
+        let took = began.elapsed();
         let (mut absent, mut wrong) = (Vec::new(), Vec::new());
-        let before = (fetched.files, fetched.bytes);
+        let before = fetched.files;
         for (wanted, result) in results {
             match result {
                 Ok(()) => {
@@ -50,19 +53,10 @@ pub(super) async fn run(
                 Err(why) => wrong.push((wanted, why)),
             }
         }
-        let has_advanced = match &ended {
-            // One file and then a trickle, and that again: it would go on for as long as there are files.
-            Ended::Slow(_) => {
-                let kept = kept(&absent, staging);
-                let grown = kept.saturating_sub(most_kept);
-                most_kept = most_kept.max(kept);
-                (fetched.bytes - before.1).saturating_add(grown) >= rsync.pace.least
-            }
-            Ended::Well | Ended::InPart | Ended::Later(_) | Ended::Badly(_) | Ended::Disk(_) => {
-                fetched.files > before.0
-            }
-        };
-        if has_advanced {
+        let there = fetched.bytes.saturating_add(kept(&absent, staging));
+        let more = there.saturating_sub(most);
+        most = most.max(there);
+        if rsync.pace.is_kept(took, fetched.files - before, more) {
             patience.renew();
         }
         match ended {
@@ -108,7 +102,8 @@ fn kept(absent: &[Wanted], staging: &Staging) -> u64 {
             .parent()?
             .join(PARTIAL_DIRECTORY)
             .join(path.file_name()?);
-        fs::symlink_metadata(part).ok().map(|found| found.len())
+        let found = fs::symlink_metadata(part).ok()?;
+        Some(found.len().min(wanted.size))
     };
     let lengths = absent.iter().filter_map(length);
     lengths.fold(0, u64::saturating_add)
