@@ -165,7 +165,7 @@ impl Fetch<'_> {
         let numbers: HashMap<&TreePath, usize> =
             wanted.iter().map(|wanted| &wanted.path).zip(0..).collect();
         let mut last = None;
-        let (mut came, mut came_again) = (HashSet::new(), HashSet::new());
+        let mut came = Came::default();
         let each = |line: Line<'_>| match line {
             Line::Received(bytes) => *received += bytes,
             Line::TooLong => {}
@@ -175,8 +175,7 @@ impl Fetch<'_> {
                 else {
                     return;
                 };
-                if !came.insert(number) {
-                    came_again.insert(number);
+                if !came.note(number) {
                     return;
                 }
                 self.progress.came(1, wanted[number].size);
@@ -191,12 +190,35 @@ impl Fetch<'_> {
         drop(tell);
         // The next run writes its own.
         let _ = fs::remove_file(&names);
-        let mut read = join(reader).await;
-        // Nobody asked for it twice, so what was read may not be what is there.
-        read.retain(|number, _| !came_again.contains(number));
+        let read = came.of_once(join(reader).await);
         let staging = self.staging.clone();
         let results = blocking(move || complete(wanted, read, &staging)).await;
         Ok((ended, results))
+    }
+}
+
+/// The files that came.
+#[derive(Debug, Default)]
+struct Came {
+    all: HashSet<usize>,
+    again: HashSet<usize>,
+}
+
+impl Came {
+    /// Notes that a file came; whether it did for the first time.
+    fn note(&mut self, number: usize) -> bool {
+        let is_first = self.all.insert(number);
+        if !is_first {
+            self.again.insert(number);
+        }
+        is_first
+    }
+
+    /// What was read of files that came once. Nobody asked for any twice, so what was read of such may not be what is
+    /// there.
+    fn of_once<T>(&self, mut read: HashMap<usize, T>) -> HashMap<usize, T> {
+        read.retain(|number, _| !self.again.contains(number));
+        read
     }
 }
 
@@ -238,6 +260,16 @@ mod tests {
 
     use super::*;
     use crate::sync::Proof;
+
+    #[test]
+    fn what_was_read_of_a_file_that_came_again_does_not_count() {
+        let mut came = Came::default();
+        let first: Vec<bool> = [0, 1, 0, 2, 0].map(|number| came.note(number)).into();
+        assert_eq!(first, [true, true, false, true, false]);
+        let read = HashMap::from([(0, "old"), (1, "right"), (2, "right")]);
+        let counts = HashMap::from([(1, "right"), (2, "right")]);
+        assert_eq!(came.of_once(read), counts);
+    }
 
     #[test]
     fn what_is_replaced_after_it_was_read_is_read_again() {
