@@ -6,6 +6,7 @@
     reason = "the whole binary is tests, helpers outside of #[test] among them"
 )]
 
+mod belongings;
 mod bench;
 mod command;
 mod crash;

@@ -1,14 +1,15 @@
-//! What `--prune` takes out of a tree, and what it must leave there.
+//! What has left its source, what `--prune` takes out of a tree, and what it must leave there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mirror_tool::exit::Exit;
 use mirror_tool::export::{Options, Report};
 use oci_mirror::digest::Digest;
 use oci_mirror::tree::Tree;
 use regex::Regex;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, snapshot};
 use crate::fake_registry::Fault;
 use crate::selection::{artifact, at, digest_tag, image_of, referrers, run, set, tags};
 
@@ -196,4 +197,109 @@ async fn a_dry_run_asks_for_confirmation_when_the_real_one_does() {
     assert_eq!(errors(&dry), errors(&real));
     assert_eq!(dry.removed, real.removed);
     assert!(errors(&real)[0].contains("10 of the 12"), "{real:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_left_the_source_leaves_the_tree() {
+    let bench = Bench::new().await;
+    let gone = bench.registry.image("a", Some("1"), &[b"one"]);
+    bench.registry.image("a", Some("2"), &[b"two"]);
+    let digest = bench.registry.image("a", None, &[b"by digest"]);
+    let signature = digest_tag(&gone, ".sig");
+    bench.registry.image("a", Some(&signature), &[b"signature"]);
+    bench.registry.image("b", Some("1"), &[b"other"]);
+    let by_digest = format!("/a@{digest}");
+    bench.sound(&bench.export(&["/a", "/b", &by_digest]).await);
+
+    bench.registry.untag("a", "1");
+    let pruning = |dry_run| {
+        let mut options = bench.options(&["/a"]);
+        options.orders[0].prune = true;
+        options.orders[0].selection.tags = Some(Regex::new(r"^\d").unwrap());
+        options.dry_run = dry_run;
+        options
+    };
+    let before = snapshot(&bench.tree());
+    let dry = run(pruning(true)).await;
+    assert!(before == snapshot(&bench.tree()), "a dry run wrote");
+    let report = run(pruning(false)).await;
+    bench.sound(&report);
+    assert_eq!(dry.removed, report.removed);
+    assert!(dry.dry_run && report.removed.iter().all(|it| it.bytes > 0));
+    let removed: Vec<_> = report
+        .removed
+        .iter()
+        .map(|removed| removed.tag.clone().unwrap())
+        .collect();
+    assert_eq!(removed, ["1", &signature]);
+    assert_eq!(report.totals.removed, 2);
+    assert_eq!(tags(&bench, "a"), set(&["2"]));
+    assert_eq!(tags(&bench, "b"), set(&["1"]));
+    assert!(bench.holds(gone), "content goes with `prune` only");
+    let tree = Tree::open(&bench.tree()).unwrap();
+    let entries = tree.index(&"a".parse().unwrap()).unwrap();
+    assert!(entries.entries().iter().any(|entry| entry.digest == digest));
+
+    let before = snapshot(&bench.tree());
+    let report = run(pruning(false)).await;
+    assert_eq!(report.removed, []);
+    assert!(before == snapshot(&bench.tree()), "a file was touched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_referrer_that_has_left_the_source_leaves_with_it() {
+    let bench = Bench::new().await;
+    bench.registry.set_referrers(true);
+    let image = bench.registry.image("a", Some("1"), &[b"one"]);
+    let kept = artifact(&bench, "a", None, "kept", &image);
+    let revoked = artifact(&bench, "a", None, "revoked", &image);
+    bench.sound(&bench.export(&["/a"]).await);
+    assert_eq!(referrers(&bench, "a", &image), [kept, revoked].into());
+    bench.registry.delete(&revoked);
+    let mut options = bench.options(&["/a"]);
+    options.orders[0].prune = true;
+    let report = run(options).await;
+    bench.sound(&report);
+    assert_eq!(report.removed.len(), 1, "{report:#?}");
+    assert_eq!(referrers(&bench, "a", &image), [kept].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_in_trouble_removes_nothing() {
+    let bench = Bench::new().await;
+    for number in 0..30 {
+        let tag = format!("{number}");
+        bench.registry.image("a", Some(&tag), &[tag.as_bytes()]);
+    }
+    bench.sound(&bench.export(&["/a"]).await);
+    let before = snapshot(&bench.tree());
+    let pruning = |accept_shrink| {
+        let mut options = bench.options(&["/a"]);
+        options.orders[0].prune = true;
+        options.accept_shrink = accept_shrink;
+        options
+    };
+    for fault in [Fault::Status(500, vec![]), Fault::Status(404, vec![])] {
+        bench.registry.fail("/v2/a/tags/list", fault);
+        let report = run(pruning(true)).await;
+        assert_eq!((report.exit(), report.removed), (Exit::Failed, vec![]));
+    }
+    bench.registry.heal();
+    for number in 1..30 {
+        bench.registry.untag("a", &number.to_string());
+    }
+    let report = run(pruning(false)).await;
+    assert_eq!(report.removed, []);
+    let error = report.failures().next().unwrap().error.clone().unwrap();
+    assert!(error.contains("29 of the 30"), "{error}");
+    bench.registry.untag("a", "0");
+    let report = run(pruning(true)).await;
+    assert_eq!((report.exit(), report.removed), (Exit::Failed, vec![]));
+    assert!(before == snapshot(&bench.tree()), "a file was touched");
+
+    bench.registry.image("a", Some("0"), &[b"0"]);
+    let report = run(pruning(true)).await;
+    bench.sound(&report);
+    assert_eq!(report.totals.removed, 29);
+    assert_eq!(tags(&bench, "a"), set(&["0"]));
 }

@@ -1,4 +1,4 @@
-//! Which images are exported, what comes along with them, and what leaves the tree again.
+//! Which images are exported.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use mirror_tool::exit::Exit;
 use mirror_tool::export::report::Status;
 use mirror_tool::export::{self, Options, Report};
-use oci_mirror::digest::{Algorithm, Digest};
+use oci_mirror::digest::Digest;
 use oci_mirror::media_type::MediaType;
 use oci_mirror::reference::RepoName;
 use oci_mirror::tree::{Catalog, Tree, TreePath};
 use regex::Regex;
 
-use crate::bench::{Bench, noise, only, snapshot};
-use crate::fake_registry::{Fault, descriptor};
+use crate::bench::{Bench, noise, only};
+use crate::fake_registry::descriptor;
 
 /// The time all tests live at.
 const NOW: &str = "2026-06-15T12:00:00Z";
@@ -179,256 +179,6 @@ async fn an_image_must_be_old_enough_and_until_then_the_tag_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_referrers_api_lists_comes_along_and_so_does_what_comes_later() {
-    let bench = Bench::new().await;
-    bench.registry.set_referrers(true);
-    let amd = bench.registry.image("a", None, &[b"amd"]);
-    let index = bench
-        .registry
-        .index("a", Some("1"), &[(amd, "linux/amd64")]);
-    let sbom = artifact(&bench, "a", None, "sbom", &index);
-    let signature = artifact(&bench, "a", None, "signature", &sbom);
-    let of_child = artifact(&bench, "a", None, "signature", &amd);
-    let report = bench.export(&["/a:1"]).await;
-    bench.sound(&report);
-    assert_eq!(report.totals.exported, 4, "{report:#?}");
-    assert_eq!(referrers(&bench, "a", &index), [sbom].into());
-    assert_eq!(referrers(&bench, "a", &sbom), [signature].into());
-    assert_eq!(referrers(&bench, "a", &amd), [of_child].into());
-    let came = report
-        .images
-        .iter()
-        .find(|image| image.digest == Some(signature))
-        .unwrap();
-    assert_eq!((came.subject, &came.tag), (Some(sbom), &None));
-
-    let before = snapshot(&bench.tree());
-    let report = bench.export(&["/a:1"]).await;
-    assert_eq!(report.totals.unchanged, 4, "{report:#?}");
-    assert!(before == snapshot(&bench.tree()), "a file was touched");
-
-    let late = artifact(&bench, "a", None, "late", &index);
-    let report = bench.export(&["/a"]).await;
-    bench.sound(&report);
-    assert_eq!(report.totals.exported, 1, "{report:#?}");
-    assert_eq!(referrers(&bench, "a", &index), [sbom, late].into());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tags_named_after_a_digest_come_along_whatever_the_filter() {
-    let bench = Bench::new().await;
-    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
-    let other = bench.registry.image("a", Some("2"), &[b"other"]);
-    let signature = artifact(&bench, "a", None, "signature", &image);
-    let index = bench.registry.index("a", None, &[(signature, "")]);
-    let fallback = digest_tag(&image, "");
-    bench.registry.tag("a", &fallback, &index);
-    let cosign: Vec<String> = [".sig", ".att", ".sbom"]
-        .iter()
-        .map(|suffix| digest_tag(&image, suffix))
-        .collect();
-    for tag in &cosign {
-        bench.registry.image("a", Some(tag), &[tag.as_bytes()]);
-    }
-    let unwanted = digest_tag(&other, ".sig");
-    bench.registry.image("a", Some(&unwanted), &[b"unwanted"]);
-    let filtered = || {
-        let mut options = bench.options(&["/a"]);
-        options.orders[0].selection.tags = Some(Regex::new("^1$").unwrap());
-        options
-    };
-    let report = run(filtered()).await;
-    bench.sound(&report);
-    let mut expected = set(&["1", &fallback]);
-    expected.extend(cosign.iter().cloned());
-    assert_eq!(tags(&bench, "a"), expected);
-    assert_eq!(referrers(&bench, "a", &image), [signature].into());
-
-    // A source without the API is not asked for it again, as long as there is nothing new.
-    bench.registry.take_log();
-    let report = run(filtered()).await;
-    assert_eq!(report.totals.unchanged, 5, "{report:#?}");
-    let log = bench.registry.take_log();
-    let heads = log.iter().filter(|line| line.starts_with("HEAD")).count();
-    assert_eq!((log.len(), heads), (6, 5), "{log:#?}");
-
-    // Without a filter everything comes; without referrers none of it.
-    let report = bench.export(&["/a"]).await;
-    bench.sound(&report);
-    expected.extend(set(&["2", &unwanted]));
-    assert_eq!(tags(&bench, "a"), expected);
-    let mut options = bench.options(&["/a"]);
-    options.orders[0].referrers = false;
-    options.orders[0].dest_name = Some("b".parse().unwrap());
-    bench.sound(&run(options).await);
-    assert_eq!(tags(&bench, "b"), set(&["1", "2"]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_does_not_list_tags_is_asked_for_signatures_by_name() {
-    let bench = Bench::new().await;
-    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
-    let signature = digest_tag(&image, ".sig");
-    bench.registry.image("a", Some(&signature), &[b"signature"]);
-    let denied = Fault::Status(403, vec![]);
-    bench.registry.fail("/v2/a/tags/list", denied);
-    let report = bench.export(&["/a:1"]).await;
-    bench.sound(&report);
-    assert_eq!(tags(&bench, "a"), set(&["1", &signature]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signature_that_cannot_be_had_is_told_and_the_image_is_exported() {
-    let bench = Bench::new().await;
-    bench.registry.set_referrers(true);
-    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
-    let broken = artifact(&bench, "a", None, "signature", &image);
-    let gone = Fault::Status(404, vec![]);
-    bench
-        .registry
-        .fail(&format!("/v2/a/manifests/{broken}"), gone);
-    let report = bench.export(&["/a:1"]).await;
-    assert_eq!((report.totals.exported, report.totals.failed), (1, 1));
-    assert_eq!(report.exit(), Exit::Partial);
-    let failed = report.failures().next().unwrap();
-    assert_eq!(failed.subject, Some(image));
-
-    bench.registry.heal();
-    let down = Fault::Status(403, vec![]);
-    bench
-        .registry
-        .fail(&format!("/v2/a/referrers/{image}"), down);
-    let report = bench.export(&["/a:1"]).await;
-    assert_eq!((report.totals.unchanged, report.totals.failed), (1, 1));
-    let failed = report.failures().next().unwrap();
-    assert!(failed.source.contains("belongs to"), "{failed:#?}");
-    bench.registry.heal();
-    bench.sound(&bench.export(&["/a:1"]).await);
-    assert_eq!(referrers(&bench, "a", &image), [broken].into());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_mirrored_layout_brings_its_signatures_to_the_next_tree() {
-    let bench = Bench::new().await;
-    bench.registry.set_referrers(true);
-    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
-    let signature = artifact(&bench, "a", None, "signature", &image);
-    bench.sound(&bench.export(&["/a:1"]).await);
-    let second = bench.dir.path().join("second");
-    let source = format!("oci:{}:1", bench.tree().join("repos/a").display());
-    let mut options = bench.options(&[&source]);
-    options.tree = second.clone();
-    options.orders[0].dest_name = Some("a".parse().unwrap());
-    assert_eq!(run(options).await.totals.exported, 2);
-    assert!(TreePath::Blob(signature).under(&second).exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_has_left_the_source_leaves_the_tree() {
-    let bench = Bench::new().await;
-    let gone = bench.registry.image("a", Some("1"), &[b"one"]);
-    bench.registry.image("a", Some("2"), &[b"two"]);
-    let digest = bench.registry.image("a", None, &[b"by digest"]);
-    let signature = digest_tag(&gone, ".sig");
-    bench.registry.image("a", Some(&signature), &[b"signature"]);
-    bench.registry.image("b", Some("1"), &[b"other"]);
-    let by_digest = format!("/a@{digest}");
-    bench.sound(&bench.export(&["/a", "/b", &by_digest]).await);
-
-    bench.registry.untag("a", "1");
-    let pruning = |dry_run| {
-        let mut options = bench.options(&["/a"]);
-        options.orders[0].prune = true;
-        options.orders[0].selection.tags = Some(Regex::new(r"^\d").unwrap());
-        options.dry_run = dry_run;
-        options
-    };
-    let before = snapshot(&bench.tree());
-    let dry = run(pruning(true)).await;
-    assert!(before == snapshot(&bench.tree()), "a dry run wrote");
-    let report = run(pruning(false)).await;
-    bench.sound(&report);
-    assert_eq!(dry.removed, report.removed);
-    assert!(dry.dry_run && report.removed.iter().all(|it| it.bytes > 0));
-    let removed: Vec<_> = report
-        .removed
-        .iter()
-        .map(|removed| removed.tag.clone().unwrap())
-        .collect();
-    assert_eq!(removed, ["1", &signature]);
-    assert_eq!(report.totals.removed, 2);
-    assert_eq!(tags(&bench, "a"), set(&["2"]));
-    assert_eq!(tags(&bench, "b"), set(&["1"]));
-    assert!(bench.holds(gone), "content goes with `prune` only");
-    let tree = Tree::open(&bench.tree()).unwrap();
-    let entries = tree.index(&"a".parse().unwrap()).unwrap();
-    assert!(entries.entries().iter().any(|entry| entry.digest == digest));
-
-    let before = snapshot(&bench.tree());
-    let report = run(pruning(false)).await;
-    assert_eq!(report.removed, []);
-    assert!(before == snapshot(&bench.tree()), "a file was touched");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_referrer_that_has_left_the_source_leaves_with_it() {
-    let bench = Bench::new().await;
-    bench.registry.set_referrers(true);
-    let image = bench.registry.image("a", Some("1"), &[b"one"]);
-    let kept = artifact(&bench, "a", None, "kept", &image);
-    let revoked = artifact(&bench, "a", None, "revoked", &image);
-    bench.sound(&bench.export(&["/a"]).await);
-    assert_eq!(referrers(&bench, "a", &image), [kept, revoked].into());
-    bench.registry.delete(&revoked);
-    let mut options = bench.options(&["/a"]);
-    options.orders[0].prune = true;
-    let report = run(options).await;
-    bench.sound(&report);
-    assert_eq!(report.removed.len(), 1, "{report:#?}");
-    assert_eq!(referrers(&bench, "a", &image), [kept].into());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_source_in_trouble_removes_nothing() {
-    let bench = Bench::new().await;
-    for number in 0..30 {
-        let tag = format!("{number}");
-        bench.registry.image("a", Some(&tag), &[tag.as_bytes()]);
-    }
-    bench.sound(&bench.export(&["/a"]).await);
-    let before = snapshot(&bench.tree());
-    let pruning = |accept_shrink| {
-        let mut options = bench.options(&["/a"]);
-        options.orders[0].prune = true;
-        options.accept_shrink = accept_shrink;
-        options
-    };
-    for fault in [Fault::Status(500, vec![]), Fault::Status(404, vec![])] {
-        bench.registry.fail("/v2/a/tags/list", fault);
-        let report = run(pruning(true)).await;
-        assert_eq!((report.exit(), report.removed), (Exit::Failed, vec![]));
-    }
-    bench.registry.heal();
-    for number in 1..30 {
-        bench.registry.untag("a", &number.to_string());
-    }
-    let report = run(pruning(false)).await;
-    assert_eq!(report.removed, []);
-    let error = report.failures().next().unwrap().error.clone().unwrap();
-    assert!(error.contains("29 of the 30"), "{error}");
-    bench.registry.untag("a", "0");
-    let report = run(pruning(true)).await;
-    assert_eq!((report.exit(), report.removed), (Exit::Failed, vec![]));
-    assert!(before == snapshot(&bench.tree()), "a file was touched");
-
-    bench.registry.image("a", Some("0"), &[b"0"]);
-    let report = run(pruning(true)).await;
-    bench.sound(&report);
-    assert_eq!(report.totals.removed, 29);
-    assert_eq!(tags(&bench, "a"), set(&["0"]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_what_the_real_one_does() {
     let bench = Bench::new().await;
     let (shared, large) = (noise(1, 5000), noise(2, 3 << 20));
@@ -487,35 +237,6 @@ async fn every_kind_of_content_is_kept_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sha512_image_is_exported_with_its_signature() {
-    let bench = Bench::new().await;
-    let layer = noise(4, 2 << 20);
-    let layer_digest = bench.registry.blob_as(Algorithm::Sha512, layer.clone());
-    let config = bench.registry.blob_as(Algorithm::Sha512, "{}");
-    let content = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}"#,
-        MediaType::OCI_MANIFEST,
-        descriptor("application/vnd.oci.image.config.v1+json", &config, 2),
-        descriptor(
-            "application/vnd.oci.image.layer.v1.tar",
-            &layer_digest,
-            layer.len()
-        ),
-    );
-    let manifest = MediaType::OCI_MANIFEST;
-    let image = bench
-        .registry
-        .manifest_as(Algorithm::Sha512, "a", Some("1"), &manifest, content);
-    // Cut to what a tag has room for, as the specification has it.
-    let signature = digest_tag(&image, "")[..7 + 64].to_owned() + ".sig";
-    bench.registry.image("a", Some(&signature), &[b"signature"]);
-    let report = bench.export(&["/a:1"]).await;
-    bench.sound(&report);
-    assert_eq!(tags(&bench, "a"), set(&["1", &signature]));
-    assert!(bench.tree().join("blobs/sha512").exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_program_reads_its_sources_from_a_file() {
     let bench = Bench::new().await;
     for tag in ["1", "2", "10"] {
@@ -565,36 +286,6 @@ async fn the_program_reads_its_sources_from_a_file() {
     assert!(error.contains("max-concurent"), "{error}");
 }
 
-/// The first index that `a` gets.
-fn first_index(bench: &Bench) -> tokio::task::JoinHandle<String> {
-    let index = bench.tree().join("repos/a/index.json");
-    tokio::task::spawn_blocking(move || {
-        loop {
-            if let Ok(text) = fs::read_to_string(&index) {
-                return text;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn signatures_are_visible_no_later_than_their_image() {
-    let bench = Bench::new().await;
-    bench.registry.set_referrers(true);
-    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
-    let signature = artifact(&bench, "a", None, "signature", &image);
-    let slow = Fault::Slow(Duration::from_millis(300));
-    bench
-        .registry
-        .fail(&format!("/v2/a/manifests/{signature}"), slow);
-    let watch = first_index(&bench);
-    bench.sound(&bench.export(&["/a:1"]).await);
-    let first = watch.await.unwrap();
-    assert!(first.contains(&signature.to_string()), "{first}");
-    assert!(first.contains(&image.to_string()), "{first}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_report_of_an_image_names_what_is_skipped() {
     let bench = Bench::new().await;
@@ -607,29 +298,6 @@ async fn the_report_of_an_image_names_what_is_skipped() {
     let why = image.error.as_deref().unwrap();
     assert!(why.contains("2026-06-15T11:00:00Z"), "{why}");
     assert_eq!(report.exit(), Exit::Fine);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn signatures_are_visible_no_later_than_any_tag_of_their_image() {
-    let bench = Bench::new().await;
-    bench.registry.set_referrers(true);
-    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
-    bench.registry.tag("a", "2", &image);
-    let signature = artifact(&bench, "a", None, "signature", &image);
-    // Longer than finished images wait for company.
-    let slow = Fault::Slow(Duration::from_millis(1500));
-    bench
-        .registry
-        .fail(&format!("/v2/a/manifests/{signature}"), slow);
-    let watch = first_index(&bench);
-    let report = bench.export(&["/a"]).await;
-    bench.sound(&report);
-    assert_eq!(report.totals.exported, 3, "{report:#?}");
-    // Nor is the source asked twice what belongs to one manifest.
-    let questions = format!("/referrers/{image}");
-    assert_eq!(bench.registry.count("GET", &questions), 1);
-    let first = watch.await.unwrap();
-    assert!(first.contains(&signature.to_string()), "{first}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -715,25 +383,4 @@ async fn a_dry_run_over_what_is_no_tree_fails_as_the_real_one_does() {
         options.dry_run = dry_run;
         assert!(export::run(options).await.is_err(), "{dry_run}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_registries_fill_a_repository_each_with_its_own_kind_of_signatures() {
-    let (bench, other) = (Bench::new().await, Bench::new().await);
-    bench.registry.set_referrers(true);
-    let image = bench.registry.image("a", Some("1"), &[b"layer"]);
-    // The same image under another tag, signed in the way of a registry without the API.
-    other.registry.image("a", Some("1"), &[b"layer"]);
-    other.registry.tag("a", "2", &image);
-    other.registry.untag("a", "1");
-    let signature = digest_tag(&image, ".sig");
-    for registry in [&bench.registry, &other.registry] {
-        registry.image("a", Some(&signature), &[b"signature"]);
-    }
-    let second = format!("{}/a", other.registry.address);
-    bench.sound(&bench.export(&["/a", &second]).await);
-    assert_eq!(tags(&bench, "a"), set(&["1", "2", &signature]));
-    let late = artifact(&bench, "a", None, "late", &image);
-    bench.sound(&bench.export(&["/a", &second]).await);
-    assert_eq!(referrers(&bench, "a", &image), [late].into());
 }

@@ -127,6 +127,7 @@ pub async fn crawl_at(
                 let occasion = Occasion {
                     now: now + waited.unwrap_or(SignedDuration::ZERO),
                     is_by_name,
+                    is_outdated: crawler.is_outdated().await,
                     ..Occasion::default()
                 };
                 match crawler.crawl(&host, &occasion).await? {
@@ -209,7 +210,8 @@ impl Crawler {
             base: host.download_url().cloned(),
             began: occasion.now,
             cost: visit.cost,
-            state: visit.state,
+            // A state that says more than was looked for is not one of which all is known.
+            state: visit.state.filter(|_| !occasion.is_outdated),
             probes: visit.probes,
             sampled: visit.sampled,
             is_complete: visit.is_complete,
@@ -252,6 +254,14 @@ impl Crawler {
             }
         }
         Ok(Crawled::Reported(report))
+    }
+
+    /// Whether the tree is known to be another one by now than that of the catalog.
+    async fn is_outdated(&self) -> bool {
+        let Surroundings { tree, catalog, .. } = &self.surroundings;
+        let tree = tree.clone();
+        let state = tokio::task::spawn_blocking(move || tree.state()).await;
+        matches!(state, Ok(Ok(state)) if state != *catalog.state())
     }
 
     /// Why it is not the fault of a host that its crawl has failed, if it is not.

@@ -1,5 +1,7 @@
 //! Crawls: what was found at a host, and what follows for its clients.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use oci_mirror::digest::Digest;
 use oci_mirror::reference::RepoName;
@@ -59,6 +61,32 @@ impl Crawl {
             has_looked_for_news: true,
             carried: None,
         }
+    }
+
+    /// The same with nothing of what it found but the damage; `None` if it found none.
+    fn damage(&self) -> Option<Self> {
+        let Outcome::Finished {
+            verdicts, evidence, ..
+        } = &self.outcome
+        else {
+            return None;
+        };
+        if evidence.is_empty() {
+            return None;
+        }
+        let is_damaged = |told: &&(BlobId, Verdict)| told.1 == Verdict::Damaged;
+        Some(Self {
+            outcome: Outcome::Finished {
+                scope: Scope::Part,
+                verdicts: verdicts.iter().filter(is_damaged).copied().collect(),
+                evidence: evidence.clone(),
+            },
+            state: None,
+            probes: Vec::new(),
+            is_complete: false,
+            has_looked_for_news: false,
+            ..self.clone()
+        })
     }
 }
 
@@ -225,12 +253,15 @@ fn enter(
     let has_spoken = transaction
         .prepare_cached(query)?
         .exists(params![host.0, clock(crawl.began)])?;
-    let is_damage =
-        matches!(&crawl.outcome, Outcome::Finished { evidence, .. } if !evidence.is_empty());
-    if has_spoken && !is_damage {
+    let believed = if has_spoken {
+        crawl.damage().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(crawl))
+    };
+    let Some(crawl) = believed.as_deref() else {
         record::history(transaction, host, crawl, &record::Counts::default())?;
         return Ok(None);
-    }
+    };
     let at = crawl.at.to_string();
     let mut counts = record::Counts::default();
     let mut changes = Vec::new();

@@ -1,7 +1,5 @@
 //! The parts of the record of a crawl: what is held, when it was read, when it was whose turn, and history.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use oci_mirror::tree::Catalog;
@@ -78,6 +76,15 @@ pub(super) fn held(
                 bytes(after.damaged.clone()),
             ],
         )?;
+        // It was not known to be there, and what is there now may be another file than the one that was read once.
+        let verified = before.map(|before| before.verified).unwrap_or_default();
+        let back = &after.verified - &verified - &told.read;
+        forget_readings(transaction, host, &back)?;
+        if verified.is_empty() {
+            // All that was right in a row was lost since.
+            let query = "UPDATE host SET clean_samples = 0 WHERE id = ?1";
+            transaction.execute(query, [host.0])?;
+        }
     }
     Ok(after)
 }
@@ -157,32 +164,50 @@ pub(super) fn reading(
     at: Timestamp,
     told: &Told,
 ) -> rusqlite::Result<()> {
-    let gone = &told.read | &told.missing | &told.damaged;
-    if gone.is_empty() {
+    let gone = &told.missing | &told.damaged;
+    forget_readings(transaction, host, &(gone | &told.read))?;
+    if told.read.is_empty() {
         return Ok(());
     }
     let today = at.to_zoned(TimeZone::UTC).date().to_string();
-    let mut statement = transaction.prepare("SELECT day, blobs FROM reading WHERE host = ?1")?;
+    let query = "SELECT blobs FROM reading WHERE host = ?1 AND day = ?2";
+    let mut statement = transaction.prepare_cached(query)?;
+    let before = statement.query_row(params![host.0, today], |row| row.get::<_, Vec<u8>>(0));
+    let blobs = bitmap(&before.optional()?.unwrap_or_default()) | &told.read;
+    transaction.execute(
+        "INSERT OR REPLACE INTO reading (host, day, blobs) VALUES (?1, ?2, ?3)",
+        params![host.0, today, bytes(blobs)],
+    )?;
+    Ok(())
+}
+
+/// Forgets that blobs of a host were read.
+fn forget_readings(
+    transaction: &Transaction<'_>,
+    host: HostId,
+    blobs: &RoaringBitmap,
+) -> rusqlite::Result<()> {
+    if blobs.is_empty() {
+        return Ok(());
+    }
+    let mut statement =
+        transaction.prepare_cached("SELECT day, blobs FROM reading WHERE host = ?1")?;
     let rows = statement.query_map([host.0], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
     })?;
-    let mut days: HashMap<String, RoaringBitmap> = HashMap::new();
-    for row in rows {
-        let (day, blobs) = row?;
-        days.insert(day, bitmap(&blobs) - &gone);
-    }
-    *days.entry(today).or_default() |= &told.read;
-    for (day, blobs) in days {
-        if blobs.is_empty() {
-            transaction.execute(
-                "DELETE FROM reading WHERE host = ?1 AND day = ?2",
-                params![host.0, day],
-            )?;
+    let rows: Vec<(String, Vec<u8>)> = rows.collect::<rusqlite::Result<_>>()?;
+    for (day, read) in rows {
+        let read = bitmap(&read);
+        if read.is_disjoint(blobs) {
+            continue;
+        }
+        let rest = read - blobs;
+        if rest.is_empty() {
+            let query = "DELETE FROM reading WHERE host = ?1 AND day = ?2";
+            transaction.execute(query, params![host.0, day])?;
         } else {
-            transaction.execute(
-                "INSERT OR REPLACE INTO reading (host, day, blobs) VALUES (?1, ?2, ?3)",
-                params![host.0, day, bytes(blobs)],
-            )?;
+            let query = "UPDATE reading SET blobs = ?3 WHERE host = ?1 AND day = ?2";
+            transaction.execute(query, params![host.0, day, bytes(rest)])?;
         }
     }
     Ok(())

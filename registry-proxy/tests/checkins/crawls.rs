@@ -6,8 +6,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use jiff::{SignedDuration, Timestamp};
 use oci_mirror::digest::Algorithm;
-use registry_proxy::crawler::Depth;
+use oci_mirror::tree::Tree;
 use registry_proxy::crawler::identity::Identity;
+use registry_proxy::crawler::{Depth, crawl};
 use registry_proxy::db::{CheckIn, Crawl, Evidence, Outcome, Scope, Verdict, Way};
 use registry_proxy::network::{HostName, NewHost};
 use rusqlite::Connection;
@@ -106,6 +107,42 @@ async fn a_hint_holds_if_what_is_new_was_not_looked_for() {
         let report = schedule.finished().await.unwrap().unwrap();
         assert_eq!(report.failure, None);
         assert_eq!(hinted().is_none(), is_seen);
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_news_still_if_what_is_new_in_it_was_not_looked_for() {
+    let hall = Hall::open().await;
+    let _mirror = hall.bench.mirror("m").await;
+    let token = hall.token("m");
+    let old = hall.bench.snapshot().await.load_full();
+    hall.bench.publish("later", &[b"later"]);
+    let new = hall.bench.snapshot().await.load_full();
+    for (snapshot, told) in [(&old, "soon"), (&new, "none")] {
+        let shared = Arc::new(ArcSwapOption::new(snapshot.clone()));
+        let mut schedule = hall.bench.schedule_of(Duration::ZERO, Arc::clone(&shared));
+        assert_eq!(schedule.once().await.unwrap(), 1);
+        // While it waits for its turn.
+        shared.store(new.clone());
+        let report = schedule.finished().await.unwrap().unwrap();
+        assert_eq!(report.failure, None);
+        assert_eq!(hall.told(&token, &hall.report()).await["crawl"], told);
+    }
+}
+
+#[tokio::test]
+async fn a_crawl_by_hand_of_what_the_tree_was_before_has_not_looked_for_what_is_new() {
+    let hall = Hall::open().await;
+    let _mirror = hall.bench.mirror("m").await;
+    let token = hall.token("m");
+    let tree = Tree::open(&hall.bench.tree()).unwrap();
+    let old = hall.bench.catalog();
+    hall.bench.publish("later", &[b"later"]);
+    for (catalog, told) in [(old, "soon"), (hall.bench.catalog(), "none")] {
+        let (path, options) = (hall.bench.database_path(), options(Depth::Incremental));
+        let report = crawl(&path, &tree, catalog, &[], &options).await.unwrap();
+        assert_eq!(report.hosts[0].failure, None);
+        assert_eq!(hall.told(&token, &hall.report()).await["crawl"], told);
     }
 }
 

@@ -1,5 +1,7 @@
 //! One crawl after the other: what is asked again and when, and what is not forgotten meanwhile.
 
+mod news;
+mod schedule;
 mod spending;
 mod stopping;
 

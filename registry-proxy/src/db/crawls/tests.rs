@@ -1,5 +1,7 @@
 //! Crawls recorded one after the other, and what is known then.
 
+mod private;
+
 use jiff::civil::Date;
 use oci_mirror::descriptor::Descriptor;
 use oci_mirror::digest::Algorithm;
@@ -269,6 +271,33 @@ fn a_host_that_has_lost_what_was_damaged_has_mended_nothing() {
             is_quarantined,
             "{health:?}"
         );
+    }
+}
+
+#[test]
+fn what_comes_back_was_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = catalog(&dir.path().join("tree"));
+    let mut database = Database::open(&dir.path().join("x.db")).unwrap();
+    let id = database
+        .add_host(&new_host("m", "https://m.example/t"))
+        .unwrap();
+    let day = Some(Date::constant(1970, 1, 1));
+    for (scope, verdict, read) in [
+        (Scope::Part, Verdict::Read, day),
+        (Scope::Part, Verdict::Confirmed, day),
+        (Scope::Part, Verdict::Unknown, None),
+        (Scope::Part, Verdict::Sampled, None),
+        (Scope::Part, Verdict::Read, day),
+        (Scope::Part, Verdict::Missing, None),
+        (Scope::Part, Verdict::Sampled, None),
+        (Scope::Whole, Verdict::Read, day),
+    ] {
+        let both = vec![(BlobId(0), Verdict::Read), (BlobId(1), verdict)];
+        let found = finished(scope, both, vec![]);
+        database.record_crawl(id, &found, &catalog).unwrap();
+        let known = database.known(id, &catalog).unwrap();
+        assert_eq!(known.read, [day, read], "{verdict:?}");
     }
 }
 

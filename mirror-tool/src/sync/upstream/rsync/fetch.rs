@@ -5,6 +5,7 @@ use std::fs;
 
 use oci_mirror::tree::TreePath;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{FORMAT, Line};
@@ -27,8 +28,8 @@ pub(super) async fn run(
     let mut fetched = Fetched::default();
     let mut patience = Patience::new(rsync.retries);
     let mut wrong_before = HashSet::new();
-    // The most there was of files that were cut off: one that is begun anew is no advance.
-    let mut most_kept = 0;
+    // The most bytes there were of what is right and of what was cut off: a file that is begun anew is no advance.
+    let mut most = 0;
     loop {
         let fetch = Fetch {
             rsync,
@@ -36,9 +37,11 @@ pub(super) async fn run(
             progress,
             stop,
         };
+        let began = Instant::now();
         let (ended, results) = fetch.once(wanted, &mut fetched.received).await?;
+        let took = began.elapsed();
         let (mut absent, mut wrong) = (Vec::new(), Vec::new());
-        let before = (fetched.files, fetched.bytes);
+        let before = fetched.files;
         for (wanted, result) in results {
             match result {
                 Ok(()) => {
@@ -50,19 +53,10 @@ pub(super) async fn run(
                 Err(why) => wrong.push((wanted, why)),
             }
         }
-        let has_advanced = match &ended {
-            // One file and then a trickle, and that again: it would go on for as long as there are files.
-            Ended::Slow(_) => {
-                let kept = kept(&absent, staging);
-                let grown = kept.saturating_sub(most_kept);
-                most_kept = most_kept.max(kept);
-                (fetched.bytes - before.1).saturating_add(grown) >= rsync.pace.least
-            }
-            Ended::Well | Ended::InPart | Ended::Later(_) | Ended::Badly(_) | Ended::Disk(_) => {
-                fetched.files > before.0
-            }
-        };
-        if has_advanced {
+        let there = fetched.bytes.saturating_add(kept(&absent, staging));
+        let more = there.saturating_sub(most);
+        most = most.max(there);
+        if rsync.pace.is_kept(took, fetched.files - before, more) {
             patience.renew();
         }
         match ended {
@@ -108,7 +102,8 @@ fn kept(absent: &[Wanted], staging: &Staging) -> u64 {
             .parent()?
             .join(PARTIAL_DIRECTORY)
             .join(path.file_name()?);
-        fs::symlink_metadata(part).ok().map(|found| found.len())
+        let found = fs::symlink_metadata(part).ok()?;
+        Some(found.len().min(wanted.size))
     };
     let lengths = absent.iter().filter_map(length);
     lengths.fold(0, u64::saturating_add)
@@ -170,7 +165,7 @@ impl Fetch<'_> {
         let numbers: HashMap<&TreePath, usize> =
             wanted.iter().map(|wanted| &wanted.path).zip(0..).collect();
         let mut last = None;
-        let (mut came, mut came_again) = (HashSet::new(), HashSet::new());
+        let mut came = Came::default();
         let each = |line: Line<'_>| match line {
             Line::Received(bytes) => *received += bytes,
             Line::TooLong => {}
@@ -180,8 +175,7 @@ impl Fetch<'_> {
                 else {
                     return;
                 };
-                if !came.insert(number) {
-                    came_again.insert(number);
+                if !came.note(number) {
                     return;
                 }
                 self.progress.came(1, wanted[number].size);
@@ -196,12 +190,35 @@ impl Fetch<'_> {
         drop(tell);
         // The next run writes its own.
         let _ = fs::remove_file(&names);
-        let mut read = join(reader).await;
-        // Nobody asked for it twice, so what was read may not be what is there.
-        read.retain(|number, _| !came_again.contains(number));
+        let read = came.of_once(join(reader).await);
         let staging = self.staging.clone();
         let results = blocking(move || complete(wanted, read, &staging)).await;
         Ok((ended, results))
+    }
+}
+
+/// The files that came.
+#[derive(Debug, Default)]
+struct Came {
+    all: HashSet<usize>,
+    again: HashSet<usize>,
+}
+
+impl Came {
+    /// Notes that a file came; whether it did for the first time.
+    fn note(&mut self, number: usize) -> bool {
+        let is_first = self.all.insert(number);
+        if !is_first {
+            self.again.insert(number);
+        }
+        is_first
+    }
+
+    /// What was read of files that came once. Nobody asked for any twice, so what was read of such may not be what is
+    /// there.
+    fn of_once<T>(&self, mut read: HashMap<usize, T>) -> HashMap<usize, T> {
+        read.retain(|number, _| !self.again.contains(number));
+        read
     }
 }
 
@@ -243,6 +260,16 @@ mod tests {
 
     use super::*;
     use crate::sync::Proof;
+
+    #[test]
+    fn what_was_read_of_a_file_that_came_again_does_not_count() {
+        let mut came = Came::default();
+        let first: Vec<bool> = [0, 1, 0, 2, 0].map(|number| came.note(number)).into();
+        assert_eq!(first, [true, true, false, true, false]);
+        let read = HashMap::from([(0, "old"), (1, "right"), (2, "right")]);
+        let counts = HashMap::from([(1, "right"), (2, "right")]);
+        assert_eq!(came.of_once(read), counts);
+    }
 
     #[test]
     fn what_is_replaced_after_it_was_read_is_read_again() {

@@ -2,17 +2,18 @@
 //!
 //! A group of ours is killed whatever happens to us, but for one case: nobody is told of our own SIGKILL. So its
 //! standard input is a file that we have locked. As long as any of the group lives it is locked, and who comes next
-//! kills the group that is named in it before anything of staging is looked at.
+//! kills the group that is named in it before anything of staging is looked at. Its name is known only once it runs. If
+//! we are killed in between, whoever has the file for its standard input is killed, one by one.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use oci_mirror::tree::writer;
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::time::sleep;
 
 use crate::sync::staging::{Staging, failed};
@@ -65,6 +66,8 @@ impl Lifeline {
             if let Some(group) = named.trim().parse().ok().and_then(Pid::from_raw) {
                 tracing::info!("ending the rsync that an earlier run has left behind");
                 let _ = kill_process_group(group, Signal::KILL);
+            } else {
+                kill_holders(&file).map_err(unusable)?;
             }
             sleep(Duration::from_millis(10)).await;
         }
@@ -87,5 +90,58 @@ impl Lifeline {
         self.file
             .write_all_at(name.as_bytes(), 0)
             .map_err(|source| failed(&self.path, source))
+    }
+}
+
+/// Ends all whose standard input is this file. Where the system does not tell, that is nobody.
+fn kill_holders(file: &File) -> io::Result<()> {
+    let held = file.metadata()?;
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Ok(());
+    };
+    for process in processes.flatten() {
+        let name = process.file_name();
+        let id = name.to_str().and_then(|name| name.parse().ok());
+        let Some(id) = id.and_then(Pid::from_raw) else {
+            continue;
+        };
+        // Held before it is looked at, so that it is not somebody else by then who has got its id.
+        let Ok(holder) = pidfd_open(id, PidfdFlags::empty()) else {
+            continue;
+        };
+        let input = fs::metadata(process.path().join("fd/0"));
+        if input.is_ok_and(|input| (input.dev(), input.ino()) == (held.dev(), held.ino())) {
+            tracing::info!("ending what an earlier run has left behind");
+            let _ = pidfd_send_signal(&holder, Signal::KILL);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use oci_mirror::tree::TreeWriter;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_left_before_it_was_named_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let lifeline = Lifeline::take(&staging).await.unwrap();
+        let mut left = Command::new("sleep")
+            .arg("600")
+            .stdin(lifeline.for_input().unwrap())
+            .spawn()
+            .unwrap();
+        drop(lifeline);
+        let taken = Lifeline::take(&staging).await;
+        left.kill().unwrap();
+        assert!(taken.is_ok(), "{taken:?}");
+        assert_eq!(left.wait().unwrap().signal(), Some(9));
     }
 }

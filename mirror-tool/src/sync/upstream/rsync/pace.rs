@@ -3,11 +3,15 @@
 //! Any byte is a sign of life for rsync, so its own timeout ends no trickle. What its processes have read, from the
 //! wire and from files that are here, is known to the system: the list of files counts, which an upstream with a slow
 //! disk is long at, and so does what is compared with a beginning that is here already.
+//!
+//! But whoever means to hold us up may send what is nothing, as fast as is asked. So a run has an end, whatever is read
+//! in it, and what it has brought until then decides whether that was an advance. Where something came, ending a run
+//! costs no more than another list of files.
 
 use std::fs;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Over how much time it is looked at.
 const WINDOW: Duration = Duration::from_secs(300);
@@ -15,11 +19,15 @@ const WINDOW: Duration = Duration::from_secs(300);
 /// Least bytes per second in it.
 const LEAST: u64 = 1 << 10;
 
+/// How long a run may take. An upstream with a slow disk may be at its list of files for an hour or two.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+
 /// How much has to come, and in which time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pace {
     pub(super) window: Duration,
     pub(super) least: u64,
+    pub(super) longest: Duration,
 }
 
 impl Pace {
@@ -30,12 +38,34 @@ impl Pace {
         Self {
             window: WINDOW,
             least: WINDOW.as_secs().saturating_mul(limit.min(LEAST)),
+            longest: LONGEST,
         }
     }
 
-    /// Waits until a window has passed in which a process and its descendants have read next to nothing. Where the
-    /// system does not tell, that is never.
+    /// Whether a run that took so long was an advance, with so many files that are right and so many bytes that there
+    /// never were before.
+    ///
+    /// One that breaks off soon brings at least something. In a longer one a single file and a trickle is none, or it
+    /// would go on like that for as long as there are files.
+    pub(super) fn is_kept(&self, took: Duration, files: u64, bytes: u64) -> bool {
+        if took < self.window {
+            return files > 0;
+        }
+        let asked = u128::from(self.least) * took.as_millis() / self.window.as_millis().max(1);
+        u128::from(bytes) >= asked
+    }
+
+    /// Waits until a run of a process and its descendants is to be ended: a window has passed in which they have read
+    /// next to nothing, or it has lasted long enough.
     pub(super) async fn is_lost(&self, leader: Option<u32>) {
+        if timeout(self.longest, self.is_slow(leader)).await.is_err() {
+            tracing::debug!(longest = ?self.longest, "rsync has run for as long as it may");
+        }
+    }
+
+    /// Waits until a window has passed in which next to nothing was read. Where the system does not tell, that is
+    /// never.
+    async fn is_slow(&self, leader: Option<u32>) {
         let Some(leader) = leader else {
             return std::future::pending().await;
         };
@@ -105,6 +135,7 @@ mod tests {
         let pace = Pace {
             window: Duration::from_millis(500),
             least: 10_000,
+            longest: LONGEST,
         };
         let mut leader = Command::new("/bin/sh")
             .args(["-c", "sh -c 'tr a b >/dev/null; true'; true"])
@@ -133,8 +164,36 @@ mod tests {
         leader.wait().unwrap();
     }
 
-    /// Speaks as a daemon does, up to the name of the first file, which comes a byte at a time.
-    fn trickle(mut client: TcpStream) -> std::io::Result<()> {
+    #[test]
+    fn in_a_longer_time_one_file_is_no_advance() {
+        let pace = Pace::of(None);
+        for (seconds, files, bytes, is_kept) in [
+            (0, 0, 0, false),
+            (299, 0, 300 << 10, false),
+            (299, 1, 0, true),
+            (300, 1, (300 << 10) - 1, false),
+            (300, 0, 300 << 10, true),
+            (6 * 3600, 9, 21_600 * 1023, false),
+            (6 * 3600, 0, 21_600 << 10, true),
+        ] {
+            let took = Duration::from_secs(seconds);
+            assert_eq!(
+                pace.is_kept(took, files, bytes),
+                is_kept,
+                "{seconds} {bytes}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_has_an_end_where_the_system_does_not_tell() {
+        let began = tokio::time::Instant::now();
+        Pace::of(None).is_lost(None).await;
+        assert_eq!(began.elapsed().as_secs(), LONGEST.as_secs());
+    }
+
+    /// Speaks as a daemon does, up to the list of files.
+    fn greet(client: &mut TcpStream) -> std::io::Result<()> {
         client.write_all(b"@RSYNCD: 31.0\n")?;
         let mut lines = BufReader::new(client.try_clone()?);
         // Its version, and the module.
@@ -142,11 +201,26 @@ mod tests {
             lines.read_line(&mut String::new())?;
         }
         client.write_all(b"@RSYNCD: OK\n")?;
-        // No special habits, no seed, and the beginning of a long message: a name of 4000 bytes.
-        client.write_all(&[0, 0, 0, 0, 0])?;
+        // No special habits, no seed.
+        client.write_all(&[0, 0, 0, 0, 0])
+    }
+
+    /// Greets, and has the name of the first file come a byte at a time.
+    fn trickle(mut client: TcpStream) -> std::io::Result<()> {
+        greet(&mut client)?;
+        // The beginning of a long message: a name of 4000 bytes.
         client.write_all(&[0xff, 0xff, 0, 7, 0x40, 0x8f, 0xa0])?;
         loop {
             client.write_all(b"a")?;
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Greets, and says nothing as often as it can.
+    fn say_nothing(mut client: TcpStream) -> std::io::Result<()> {
+        greet(&mut client)?;
+        loop {
+            client.write_all(&[0, 0, 0, 7 + 42].repeat(1000))?;
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -210,6 +284,18 @@ mod tests {
         let staging = Staging::open(&writer).unwrap();
         // Whoever has waited enough hangs up.
         let (rsync, asked) = start(|client| drop(trickle(client)));
+        fetch_in_vain(&rsync, vec![Wanted::blob(b"bytes")], &staging).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_daemon_that_says_nothing_fast_enough_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let (mut rsync, asked) = start(|client| drop(say_nothing(client)));
+        rsync.pace.least = 1000;
+        rsync.pace.longest = Duration::from_secs(5);
         fetch_in_vain(&rsync, vec![Wanted::blob(b"bytes")], &staging).await;
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
