@@ -74,6 +74,7 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let first = Pool::first(&shape, requests + requests / 10)?;
     let few = Pool::redirects(&SMALL, "302")?;
     let file = Pool::same("/2k", "200")?;
+    let files = Pool::manifest_files(&shape)?;
     let base = Pool::same("/v2/", "200")?;
     eprintln!("starting servers");
     let front = Peer::start(&["front-end", &large.display().to_string()])?;
@@ -81,12 +82,12 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
     let little = Peer::start(&["front-end", &small.display().to_string()])?;
     let fixed = Peer::start(&["fixed-redirect"])?;
     let body = Peer::start(&["fixed-body"])?;
-    let nginx = Peer::nginx()?;
+    let nginx = Peer::nginx(&large)?;
     let timed = Peer::start(&["timed-redirect"])?;
     let full = Peer::start(&["full-redirect"])?;
     let per_core = Peer::start(&["redirect-per-core"])?;
 
-    let cells: [(&Peer, &Pool, usize); 16] = [
+    let cells: [(&Peer, &Pool, usize); 17] = [
         (&front, &redirects, 64),
         (&fixed, &redirects, 64),
         (&front, &metalinks, 64),
@@ -103,8 +104,9 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
         (&full, &redirects, 64),
         (&remembering, &first, 64),
         (&front, &first, 64),
+        (&nginx, &files, 64),
     ];
-    let mut best: [Option<Measured>; 16] = [None; 16];
+    let mut best: [Option<Measured>; 17] = [None; 17];
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
         for (slot, (peer, pool, connections)) in best.iter_mut().zip(cells) {
@@ -125,16 +127,17 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
 
 /// What was measured, in the order of the cells.
 #[rustfmt::skip]
-fn report(best: [Measured; 16]) -> Table {
+fn report(best: [Measured; 17]) -> Table {
     let [
         redirect, fixed, metalink, body, manifest, nginx, few, crowd, fixed_crowd, timed, split, split_crowd, base, full,
-        remembering, forgetful,
+        remembering, forgetful, files,
     ] = best;
     let (minimal, one) = ("hyper, one 302", "hyper, one runtime");
     Table(vec![
         Row::cpu("302 to a mirror", redirect, minimal, fixed, Some(1.25)),
         Row::cpu("metalink 4 of 4 KB", metalink, "hyper, one body of 3 KB", body, Some(1.5)),
         Row::cpu("manifest", manifest, "nginx, a file of 2 KB", nginx, Some(1.0)),
+        Row::cpu("manifest", manifest, "nginx, the same as files", files, None),
         Row::cpu("302, 1M blobs x 300 mirrors", redirect, "302, 1k x 10", few, Some(1.3)),
         Row::p99("302, 64 connections", redirect, minimal, fixed, Some(2.0)),
         Row::p99("302, 512 connections", crowd, minimal, fixed_crowd, Some(2.0)),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use registry_proxy::geo::Geo;
 
 use oci_mirror::digest::Algorithm;
+use oci_mirror::tree::TreePath;
 
 use super::tree::{Image, LAYERS, Shape, WITH_PIECES};
 
@@ -63,6 +64,15 @@ impl Pool {
                 Algorithm::Sha256.digest(&image.manifest()?).to_string()
             };
             Ok((format!("/v2/{name}/manifests/{reference}"), accept))
+        })
+    }
+
+    /// Manifests, as the files of a tree that they are.
+    pub(crate) fn manifest_files(shape: &Shape) -> anyhow::Result<Self> {
+        Self::of("200", |random| {
+            let image = Image(random.below(shape.manifests));
+            let path = TreePath::Blob(Algorithm::Sha256.digest(&image.manifest()?));
+            Ok((format!("/{path}"), "*/*"))
         })
     }
 
