@@ -115,11 +115,11 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
         }
     }
     let best: Vec<Measured> = best.into_iter().flatten().collect();
-    let best = best
+    let best: [Measured; 17] = best
         .try_into()
         .map_err(|_| anyhow::anyhow!("RUNS=0 measures nothing"))?;
     let mut out = std::io::stdout();
-    write!(out, "{}", report(best))?;
+    write!(out, "{}", report(&best))?;
     let resident = front.resident()? >> 20;
     writeln!(out, "\nMemory of the front end: {resident} MB")?;
     Ok(())
@@ -127,11 +127,11 @@ fn compare(shape: Shape, requests: usize, runs: usize) -> anyhow::Result<()> {
 
 /// What was measured, in the order of the cells.
 #[rustfmt::skip]
-fn report(best: [Measured; 17]) -> Table {
+fn report(best: &[Measured; 17]) -> Table {
     let [
         redirect, fixed, metalink, body, manifest, nginx, few, crowd, fixed_crowd, timed, split, split_crowd, base, full,
         remembering, forgetful, files,
-    ] = best;
+    ] = *best;
     let (minimal, one) = ("hyper, one 302", "hyper, one runtime");
     Table(vec![
         Row::cpu("302 to a mirror", redirect, minimal, fixed, Some(1.25)),

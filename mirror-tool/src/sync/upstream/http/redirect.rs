@@ -29,7 +29,7 @@ pub(super) fn policy_of_plain() -> Policy {
 }
 
 /// Whether we go on to `next`, after what was asked before.
-fn judge(previous: &[Url], next: &Url) -> Result<(), &'static str> {
+pub(super) fn judge(previous: &[Url], next: &Url) -> Result<(), &'static str> {
     let (Some(first), Some(last)) = (previous.first(), previous.last()) else {
         return Ok(());
     };

@@ -138,7 +138,7 @@ impl Fetch<'_> {
             Limits {
                 file: longest,
                 time: None,
-                pace: Some(self.rsync.pace),
+                pace: Some(self.rsync.pace.for_files(wanted.len())),
             },
             Until::End,
         );

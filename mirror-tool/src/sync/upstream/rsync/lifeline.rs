@@ -2,21 +2,27 @@
 //!
 //! A group of ours is killed whatever happens to us, but for one case: nobody is told of our own SIGKILL. So its
 //! standard input is a file that we have locked. As long as any of the group lives it is locked, and who comes next
-//! kills the group that is named in it before anything of staging is looked at. Its name is known only once it runs. If
-//! we are killed in between, whoever has the file for its standard input is killed, one by one.
+//! kills whoever has it for its standard input, and the group that is named in it if they are of it, before anything of
+//! staging is looked at. The name is known only once the group runs, and a script in the place of rsync may leave it.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use oci_mirror::tree::writer;
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 use tokio::time::sleep;
 
 use crate::sync::staging::{Staging, failed};
+
+/// What the file is called.
+const NAME: &str = "rsync.lock";
 
 /// The file that tells whether a run is over, ours or that of somebody who was killed.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ pub(in crate::sync::upstream) async fn end_what_is_left(
 
 impl Lifeline {
     fn path(staging: &Staging) -> PathBuf {
-        staging.directory().join("rsync.lock")
+        staging.directory().join(NAME)
     }
 
     /// Takes it, from whoever has it.
@@ -61,14 +67,9 @@ impl Lifeline {
                 Err(rustix::io::Errno::WOULDBLOCK) => {}
                 Err(errno) => return Err(unusable(errno.into())),
             }
-            // Somebody of the group that is named there lives, so nobody else has its id.
             let named = fs::read_to_string(&path).map_err(unusable)?;
-            if let Some(group) = named.trim().parse().ok().and_then(Pid::from_raw) {
-                tracing::info!("ending the rsync that an earlier run has left behind");
-                let _ = kill_process_group(group, Signal::KILL);
-            } else {
-                kill_holders(&file).map_err(unusable)?;
-            }
+            let named = named.trim().parse().ok().and_then(Pid::from_raw);
+            end_holders(&file, named).map_err(unusable)?;
             sleep(Duration::from_millis(10)).await;
         }
         let busy = io::Error::new(
@@ -93,11 +94,32 @@ impl Lifeline {
     }
 }
 
-/// Ends all whose standard input is this file. Where the system does not tell, that is nobody.
-fn kill_holders(file: &File) -> io::Result<()> {
+/// Ends all whose standard input is this file, and the group that is named in it.
+///
+/// Whoever holds the file is mostly of that group. Where somebody else does, the group may be gone and its id that of
+/// others by now. Where nobody is found, as the system does not tell, the group is all there is to go by.
+fn end_holders(file: &File, named: Option<Pid>) -> io::Result<()> {
+    let holders = holders(file)?;
+    let is_of_group = |(id, _): &(Pid, OwnedFd)| getpgid(Some(*id)).ok() == named;
+    if let Some(group) = named
+        && (holders.is_empty() || holders.iter().any(is_of_group))
+    {
+        tracing::info!("ending the rsync that an earlier run has left behind");
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    for (id, holder) in &holders {
+        tracing::info!(%id, "ending what an earlier run has left behind");
+        let _ = pidfd_send_signal(holder, Signal::KILL);
+    }
+    Ok(())
+}
+
+/// All whose standard input is this file, as far as the system tells.
+fn holders(file: &File) -> io::Result<Vec<(Pid, OwnedFd)>> {
     let held = file.metadata()?;
+    let mut holders = Vec::new();
     let Ok(processes) = fs::read_dir("/proc") else {
-        return Ok(());
+        return Ok(holders);
     };
     for process in processes.flatten() {
         let name = process.file_name();
@@ -109,23 +131,33 @@ fn kill_holders(file: &File) -> io::Result<()> {
         let Ok(holder) = pidfd_open(id, PidfdFlags::empty()) else {
             continue;
         };
-        let input = fs::metadata(process.path().join("fd/0"));
+        let input = process.path().join("fd/0");
+        // Files of others may be on a network that does not answer, so only what has the name is asked for.
+        if !fs::read_link(&input).is_ok_and(|target| target.ends_with(NAME)) {
+            continue;
+        }
+        let input = fs::metadata(input);
         if input.is_ok_and(|input| (input.dev(), input.ino()) == (held.dev(), held.ino())) {
-            tracing::info!("ending what an earlier run has left behind");
-            let _ = pidfd_send_signal(&holder, Signal::KILL);
+            holders.push((id, holder));
         }
     }
-    Ok(())
+    Ok(holders)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::process::Command;
 
     use oci_mirror::tree::TreeWriter;
 
     use super::*;
+
+    fn sleeper() -> Command {
+        let mut sleeper = Command::new("sleep");
+        sleeper.arg("600").process_group(0);
+        sleeper
+    }
 
     #[tokio::test]
     async fn what_was_left_before_it_was_named_is_ended() {
@@ -133,15 +165,33 @@ mod tests {
         let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
         let staging = Staging::open(&writer).unwrap();
         let lifeline = Lifeline::take(&staging).await.unwrap();
-        let mut left = Command::new("sleep")
-            .arg("600")
-            .stdin(lifeline.for_input().unwrap())
-            .spawn()
-            .unwrap();
+        let input = lifeline.for_input().unwrap();
+        let mut left = sleeper().stdin(input).spawn().unwrap();
         drop(lifeline);
         let taken = Lifeline::take(&staging).await;
         left.kill().unwrap();
         assert!(taken.is_ok(), "{taken:?}");
         assert_eq!(left.wait().unwrap().signal(), Some(9));
+    }
+
+    #[tokio::test]
+    async fn what_has_left_its_group_is_ended_and_nobody_who_has_got_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
+        let staging = Staging::open(&writer).unwrap();
+        let lifeline = Lifeline::take(&staging).await.unwrap();
+        let input = lifeline.for_input().unwrap();
+        let mut left = sleeper().stdin(input).spawn().unwrap();
+        let mut other = sleeper().spawn().unwrap();
+        lifeline.name(Some(other.id())).unwrap();
+        drop(lifeline);
+        let taken = Lifeline::take(&staging).await;
+        left.kill().unwrap();
+        let is_there = other.try_wait().unwrap().is_none();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(taken.is_ok(), "{taken:?}");
+        assert_eq!(left.wait().unwrap().signal(), Some(9));
+        assert!(is_there, "it had nothing to do with it");
     }
 }

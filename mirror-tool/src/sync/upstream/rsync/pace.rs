@@ -19,8 +19,15 @@ const WINDOW: Duration = Duration::from_secs(300);
 /// Least bytes per second in it.
 const LEAST: u64 = 1 << 10;
 
-/// How long a run may take. An upstream with a slow disk may be at its list of files for an hour or two.
+/// How long a run may take, but for its list of files.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
+
+/// How long it may take more for each file: an upstream with a cold disk looks for all of them before it sends the
+/// first.
+const EACH: Duration = Duration::from_millis(50);
+
+/// Why a run is ended in which next to nothing was read.
+const SLOW: &str = "next to nothing comes";
 
 /// How much has to come, and in which time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,24 +49,35 @@ impl Pace {
         }
     }
 
+    /// What is asked of a run for so many files.
+    pub(super) fn for_files(self, count: usize) -> Self {
+        let more = EACH.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        Self {
+            longest: self.longest.saturating_add(more),
+            ..self
+        }
+    }
+
     /// Whether a run that took so long was an advance, with so many files that are right and so many bytes that there
     /// never were before.
     ///
-    /// One that breaks off soon brings at least something. In a longer one a single file and a trickle is none, or it
-    /// would go on like that for as long as there are files.
+    /// What comes at the least pace is one, and so is a single file of a run that breaks off at once. In a longer one
+    /// a file and a trickle is none, or it would go on like that for as long as there are files; nor is a part of a
+    /// file unless it is as much as a window asks for.
     pub(super) fn is_kept(&self, took: Duration, files: u64, bytes: u64) -> bool {
-        if took < self.window {
-            return files > 0;
-        }
-        let asked = u128::from(self.least) * took.as_millis() / self.window.as_millis().max(1);
-        u128::from(bytes) >= asked
+        let window = self.window.as_millis().max(1);
+        let asked = u128::from(self.least) * took.as_millis() / window;
+        let bytes = u128::from(bytes);
+        let at_once = took < self.window / 30;
+        (files > 0 && (at_once || bytes >= asked)) || bytes >= asked.max(self.least.into())
     }
 
-    /// Waits until a run of a process and its descendants is to be ended: a window has passed in which they have read
-    /// next to nothing, or it has lasted long enough.
-    pub(super) async fn is_lost(&self, leader: Option<u32>) {
-        if timeout(self.longest, self.is_slow(leader)).await.is_err() {
-            tracing::debug!(longest = ?self.longest, "rsync has run for as long as it may");
+    /// Waits until a run of a process and its descendants is to be ended, and says why: a window has passed in which
+    /// they have read next to nothing, or it has lasted long enough.
+    pub(super) async fn is_lost(&self, leader: Option<u32>) -> &'static str {
+        match timeout(self.longest, self.is_slow(leader)).await {
+            Ok(()) => SLOW,
+            Err(_) => "rsync has run for as long as it may",
         }
     }
 
@@ -165,12 +183,28 @@ mod tests {
     }
 
     #[test]
+    fn many_files_are_given_the_time_to_be_looked_for() {
+        let pace = Pace::of(None);
+        let longest = |count| pace.for_files(count).longest;
+        assert_eq!(longest(0), LONGEST);
+        // Ninety a second, as a cold disk finds them, are done well before.
+        assert!(longest(2_000_000) > Duration::from_secs(2_000_000 / 90));
+        assert!(longest(usize::MAX) > longest(5_000_000));
+    }
+
+    #[test]
     fn in_a_longer_time_one_file_is_no_advance() {
         let pace = Pace::of(None);
         for (seconds, files, bytes, is_kept) in [
             (0, 0, 0, false),
-            (299, 0, 300 << 10, false),
-            (299, 1, 0, true),
+            (9, 1, 0, true),
+            (9, 0, (300 << 10) - 1, false),
+            (9, 0, 300 << 10, true),
+            (10, 1, 10 * 1023, false),
+            (10, 1, 10 << 10, true),
+            (299, 0, 300 << 10, true),
+            (299, 1, 299 * 1023, false),
+            (299, 1, 299 << 10, true),
             (300, 1, (300 << 10) - 1, false),
             (300, 0, 300 << 10, true),
             (6 * 3600, 9, 21_600 * 1023, false),
@@ -266,13 +300,13 @@ mod tests {
         (rsync, asked)
     }
 
-    /// Fetches until it is given up.
-    async fn fetch_in_vain(rsync: &Rsync, wanted: Vec<Wanted>, staging: &Staging) {
+    /// Fetches until it is given up, and says why.
+    async fn fetch_in_vain(rsync: &Rsync, wanted: Vec<Wanted>, staging: &Staging) -> Box<str> {
         let (progress, stop) = (Progress::default(), CancellationToken::new());
         let fetch = rsync.fetch(wanted, staging, &progress, &stop);
         let fetched = timeout(Duration::from_secs(60), fetch).await;
         match fetched.expect("it holds the run for ever") {
-            Err(Error::Unreachable { why, .. }) => assert_eq!(&*why, "next to nothing comes"),
+            Err(Error::Unreachable { why, .. }) => why,
             other => panic!("{other:?}"),
         }
     }
@@ -284,7 +318,8 @@ mod tests {
         let staging = Staging::open(&writer).unwrap();
         // Whoever has waited enough hangs up.
         let (rsync, asked) = start(|client| drop(trickle(client)));
-        fetch_in_vain(&rsync, vec![Wanted::blob(b"bytes")], &staging).await;
+        let why = fetch_in_vain(&rsync, vec![Wanted::blob(b"bytes")], &staging).await;
+        assert_eq!(&*why, SLOW);
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
@@ -296,7 +331,8 @@ mod tests {
         let (mut rsync, asked) = start(|client| drop(say_nothing(client)));
         rsync.pace.least = 1000;
         rsync.pace.longest = Duration::from_secs(5);
-        fetch_in_vain(&rsync, vec![Wanted::blob(b"bytes")], &staging).await;
+        let why = fetch_in_vain(&rsync, vec![Wanted::blob(b"bytes")], &staging).await;
+        assert_eq!(&*why, "rsync has run for as long as it may");
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
@@ -348,7 +384,8 @@ mod tests {
         });
         // Time enough for the first file, even where much else is at work.
         rsync.pace.window = Duration::from_secs(5);
-        fetch_in_vain(&rsync, all.clone(), &staging).await;
+        let why = fetch_in_vain(&rsync, all.clone(), &staging).await;
+        assert_eq!(&*why, SLOW);
         assert_eq!(asked.load(Ordering::Relaxed), 2);
         let right = all.iter().filter(|it| staging.is_right(&it.path)).count();
         assert_eq!(right, 2);

@@ -196,19 +196,19 @@ impl Run {
                 let _ = timeout(GRACE, group.end()).await;
                 return Ok(Ended::Later("rsync takes too long".into()));
             }
-            () = is_lost(self.limits.pace, leader) => Over::Lost,
+            why = is_lost(self.limits.pace, leader) => Over::Lost(why),
             () = stop.cancelled() => Over::Stopped,
         };
         match &over {
             Over::Itself(_) => {}
             // What it has of a file, it then keeps.
-            Over::Lost | Over::Stopped => group.ask_to_end(),
+            Over::Lost(_) | Over::Stopped => group.ask_to_end(),
         }
         let gone = timeout(GRACE, group.leader().wait()).await;
         let status = timeout(GRACE, group.end()).await;
         match over {
             Over::Stopped => return Err(Error::Stopped),
-            Over::Lost => return Ok(Ended::Slow("next to nothing comes".into())),
+            Over::Lost(why) => return Ok(Ended::Slow(why.into())),
             Over::Itself(Err(source)) => return Ok(Ended::Later(source.to_string().into())),
             Over::Itself(Ok(())) => {}
         }
@@ -242,14 +242,14 @@ const PROGRAM: &str = "rsync";
 enum Over {
     /// It says nothing more.
     Itself(io::Result<()>),
-    /// Next to nothing came.
-    Lost,
+    /// Too little came, or it took too long.
+    Lost(&'static str),
     /// We are to end.
     Stopped,
 }
 
-/// Waits until next to nothing comes; without a pace, that is never.
-async fn is_lost(pace: Option<Pace>, leader: Option<u32>) {
+/// Waits until a run is to be ended for its pace, and says why; without a pace, that is never.
+async fn is_lost(pace: Option<Pace>, leader: Option<u32>) -> &'static str {
     match pace {
         Some(pace) => pace.is_lost(leader).await,
         None => std::future::pending().await,
