@@ -29,10 +29,14 @@ pub fn links(
         let directory = path.rsplitn(4, '/').nth(3);
         directory.is_some_and(|directory| directories.contains(directory))
     };
+    // It is sorted, or it would not have been planned from: `0` comes next to `/`.
+    let end = directories.iter().map(|directory| format!("{directory}0"));
+    let end = end.max().unwrap_or_default();
     let mut list = Reader::new(list);
     while list.advance().map_err(Refusal::List)?
         && let Some(line) = list.line()
         && let Some(path) = line.path_of_entry()
+        && path < end.as_str()
     {
         if is_asked_about(path)
             && let Record::Entry(entry) = line.record().map_err(Refusal::List)?
@@ -43,4 +47,36 @@ pub fn links(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_mirror::digest::Algorithm;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_behind_the_last_of_them_is_not_read() {
+        let digest = Algorithm::Sha256.digest(b"x");
+        let link = |name: &str| {
+            let path = TreePath::Link(name.parse().unwrap(), digest);
+            format!("1\tf\t1\t{path}\n")
+        };
+        let names = ["a-b", "a", "a/c", "a0", "b"];
+        let mut text = "[Version]\n3\n\n[Files]\n".to_owned();
+        text.extend(names.map(link));
+        let all = |wanted: &[&str]| {
+            let wanted = wanted.iter().map(|name| name.parse().unwrap());
+            let wanted: BTreeSet<RepoDir> = wanted.collect();
+            links(text.as_bytes(), &wanted).map(|found| {
+                let found = found.into_iter().filter(|(_, links)| !links.is_empty());
+                found.map(|(repo, _)| repo).collect::<BTreeSet<_>>() == wanted
+            })
+        };
+        assert!(all(&["a-b", "a"]).unwrap());
+        assert!(all(&["a/c"]).unwrap());
+        assert!(all(&["a0", "a-b"]).unwrap());
+        // The list has no end.
+        assert!(matches!(all(&["b"]), Err(Refusal::List(_))));
+    }
 }
