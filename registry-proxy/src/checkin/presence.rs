@@ -6,7 +6,6 @@
 //! that the mirror is not there for.
 
 use std::collections::BTreeMap;
-use std::iter;
 
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::reference::RepoName;
@@ -25,10 +24,11 @@ use crate::network::Host;
 pub enum Grounds {
     /// It has our very state.
     Ours,
-    /// It has said so blob by blob, and all of that counts.
+    /// It has said so blob by blob, and nothing of that may count one day that does not now.
     Listed,
-    /// The same, and some of it does not count by the catalog of this state. By another one it may.
-    ListedFor(Digest),
+    /// The same, but something of it is not in this catalog. It may count once there is more that a mirror like this may
+    /// have: so this is the sum of that.
+    ListedFor(u128),
 }
 
 impl Grounds {
@@ -36,17 +36,27 @@ impl Grounds {
     /// now has more than he was credited with while we did not know it.
     pub fn still_good(
         report: &Report,
+        host: &Host,
         catalog: &Catalog,
         ours: Option<&[u8]>,
-    ) -> impl Iterator<Item = Self> {
-        let listed = [Self::Listed, Self::incomplete(catalog)];
-        let is_ours = is_ours(report, catalog, ours);
-        iter::once(Self::Ours).chain(listed.into_iter().filter(move |_| !is_ours))
+    ) -> Vec<Self> {
+        if is_ours(report, catalog, ours) {
+            return vec![Self::Ours];
+        }
+        let carried = carried(host, catalog);
+        vec![
+            Self::Ours,
+            Self::Listed,
+            Self::incomplete(&carried, catalog),
+        ]
     }
 
-    fn incomplete(catalog: &Catalog) -> Self {
-        let state = catalog.state().to_bytes();
-        Self::ListedFor(Algorithm::Sha256.digest(&state))
+    /// A sum is the same whatever numbers blobs have, and takes no hash of a million digests, which are hashes already.
+    fn incomplete(carried: &RoaringBitmap, catalog: &Catalog) -> Self {
+        let digests = carried.iter().map(|id| catalog.blob(BlobId(id)).digest);
+        let parts = digests.filter_map(|digest| digest.as_bytes().first_chunk().copied());
+        let sum = parts.map(u128::from_be_bytes);
+        Self::ListedFor(sum.fold(0, u128::wrapping_add))
     }
 
     /// By what a report that carries this is known again: a digest of both.
@@ -54,7 +64,7 @@ impl Grounds {
         let text = match self {
             Self::Ours => format!("{carried}\nours\n"),
             Self::Listed => format!("{carried}\nlisted\n"),
-            Self::ListedFor(state) => format!("{carried}\nlisted\n{state}\n"),
+            Self::ListedFor(sum) => format!("{carried}\nlisted\n{sum:x}\n"),
         };
         Algorithm::Sha256.digest(text.as_bytes())
     }
@@ -78,7 +88,7 @@ pub fn of_report(
         (said.clone(), Grounds::Ours)
     } else {
         let blobs = report.blobs.as_ref()?;
-        listed(blobs, report, &carried, catalog)
+        listed(blobs, (report, host), &carried, catalog)
     };
     let damaged = report.damaged.iter().flatten();
     let damaged = damaged.filter_map(|digest| catalog.id(digest));
@@ -109,26 +119,25 @@ fn is_ours(report: &Report, catalog: &Catalog, ours: Option<&[u8]>) -> bool {
 /// What counts of the blobs that a mirror lists, of those it is there for.
 fn listed(
     blobs: &Blobs,
-    report: &Report,
+    (report, host): (&Report, &Host),
     carried: &RoaringBitmap,
     catalog: &Catalog,
 ) -> (RoaringBitmap, Grounds) {
     let mut there = RoaringBitmap::new();
-    let names = report.repositories.iter().flatten();
-    let mut is_all = names
-        .into_iter()
-        .all(|name| catalog.repository(name).is_some());
+    let mut names = report.repositories.iter().flatten();
+    let mut is_all = names.all(|name| catalog.repository(name).is_some() || !host.carries(name));
     for digest in blobs.iter() {
-        let known = catalog.id(&digest).map(|id| id.0);
-        match known.filter(|id| carried.contains(*id)) {
-            Some(id) => drop(there.insert(id)),
+        match catalog.id(&digest) {
+            Some(id) if carried.contains(id.0) => drop(there.insert(id.0)),
+            // It is too large for it, or of others.
+            Some(_) => {}
             None => is_all = false,
         }
     }
     let grounds = if is_all {
         Grounds::Listed
     } else {
-        Grounds::incomplete(catalog)
+        Grounds::incomplete(carried, catalog)
     };
     (there, grounds)
 }

@@ -105,8 +105,8 @@ impl Desk {
         let carried = report.carried();
         // It has what it had, and nothing in it was looked at.
         if report.blobs.is_none() && report.damaged.is_none() {
-            let same = Grounds::still_good(report, catalog, ours);
-            let same: Vec<_> = same.map(|grounds| grounds.of(&carried)).collect();
+            let same = Grounds::still_good(report, host, catalog, ours);
+            let same: Vec<_> = same.iter().map(|grounds| grounds.of(&carried)).collect();
             if self.write(|database| database.check_in_again(host.id, &entry, &same))? {
                 info!(
                     host.name = %host.name,
