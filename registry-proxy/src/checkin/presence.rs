@@ -16,7 +16,7 @@ use roaring::RoaringBitmap;
 use super::json::{Blobs, Report};
 use super::report_mirror::Category;
 use crate::crawler::visit::carried;
-use crate::db::Verdict;
+use crate::db::{Same, Verdict};
 use crate::network::Host;
 
 /// On what a mirror is credited with what it holds.
@@ -33,22 +33,27 @@ pub enum Grounds {
 
 impl Grounds {
     /// Those on which a mirror that says no more than before keeps what it was credited with. Whoever has our state by
-    /// now has more than he was credited with while we did not know it.
+    /// now has more than he was credited with while we did not know it; and it has to be as much as what is here, for a
+    /// tree may get repositories later than its state.
     pub fn still_good(
         report: &Report,
         host: &Host,
         catalog: &Catalog,
         ours: Option<&[u8]>,
-    ) -> Vec<Self> {
-        if is_ours(report, catalog, ours) {
-            return vec![Self::Ours];
-        }
+    ) -> Vec<Same> {
         let carried = carried(host, catalog);
-        vec![
-            Self::Ours,
-            Self::Listed,
-            Self::incomplete(&carried, catalog),
-        ]
+        let told = report.carried();
+        let same = |grounds: Self, blobs| Same {
+            carried: grounds.of(&told),
+            blobs,
+        };
+        if is_ours(report, catalog, ours) {
+            let said = said(report, &carried, catalog);
+            return vec![same(Self::Ours, Some(said.len()))];
+        }
+        let incomplete = Self::incomplete(&carried, catalog);
+        let all = [Self::Ours, Self::Listed, incomplete];
+        all.map(|grounds| same(grounds, None)).to_vec()
     }
 
     /// A sum is the same whatever numbers blobs have, and takes no hash of a million digests, which are hashes already.
@@ -80,10 +85,7 @@ pub fn of_report(
     ours: Option<&[u8]>,
 ) -> Option<(Vec<(BlobId, Verdict)>, Grounds)> {
     let carried = carried(host, catalog);
-    let said = match &report.repositories {
-        Some(names) => members(names, catalog) & &carried,
-        None => carried.clone(),
-    };
+    let said = said(report, &carried, catalog);
     let (mut there, grounds) = if is_ours(report, catalog, ours) {
         (said.clone(), Grounds::Ours)
     } else {
@@ -104,6 +106,14 @@ pub fn of_report(
     // What is only missing comes back with the next word.
     verdicts.extend(damaged.iter().map(|id| (BlobId(id), Verdict::Damaged)));
     Some((verdicts, grounds))
+}
+
+/// What there is of the repositories that a mirror says it carries, of what it is there for.
+fn said(report: &Report, carried: &RoaringBitmap, catalog: &Catalog) -> RoaringBitmap {
+    match &report.repositories {
+        Some(names) => members(names, catalog) & carried,
+        None => carried.clone(),
+    }
 }
 
 /// Whether a mirror has our very state.

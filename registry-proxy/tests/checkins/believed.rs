@@ -1,5 +1,7 @@
 //! What is believed of what mirrors say.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use oci_mirror::digest::Algorithm;
 use oci_mirror::size::ByteSize;
@@ -82,6 +84,40 @@ async fn a_mirror_that_is_ahead_is_credited_with_what_is_new_once_that_is_here()
     hall.catch_up().await;
     assert_eq!(hall.told(&token, &report).await["presence"], "taken");
     assert_eq!(hall.held("m"), new);
+}
+
+#[tokio::test]
+async fn what_the_tree_gets_later_than_its_state_counts_for_whoever_has_that_state() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let ahead = Bench::new();
+    ahead.publish("alpine", &[b"newer"]);
+    let (report, all) = (report_of(&ahead), ahead.blobs());
+    // All but a repository, which is as it was.
+    let (here, late) = (hall.bench.tree(), ahead.directory.path().join("late"));
+    let (old, repository) = (here.with_extension("old"), "repos/alpine");
+    std::fs::rename(ahead.tree().join(repository), &late).unwrap();
+    std::fs::rename(&here, &old).unwrap();
+    std::fs::rename(ahead.tree(), &here).unwrap();
+    std::fs::rename(old.join(repository), here.join(repository)).unwrap();
+    hall.catch_up().await;
+    for _ in 0..2 {
+        assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+        assert_eq!(hall.held("m").len() as u64, BLOBS);
+    }
+    std::fs::rename(here.join(repository), old.join(repository)).unwrap();
+    std::fs::rename(&late, here.join(repository)).unwrap();
+    let newer = Algorithm::Sha256.digest(b"newer");
+    let url = format!("http://{}/v2/alpine/blobs/{newer}", hall.address);
+    for _ in 0..300 {
+        if hall.client.get(&url).send().await.unwrap().status() == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(hall.report(), report, "the state is what it was");
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), all);
 }
 
 #[tokio::test]
