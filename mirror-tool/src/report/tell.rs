@@ -14,7 +14,7 @@ use oci_mirror::tree::walk::Walk;
 use oci_mirror::tree::{Tree, TreePath};
 
 use super::wire::{Blobs, Body, VERSION, Verified};
-use crate::sync::gone;
+use crate::sync::gone::{self, Gone};
 use crate::verify;
 
 /// Most repositories that are named; more are said by naming none.
@@ -41,11 +41,12 @@ pub(super) fn read(root: &Path, verify: bool, with_blobs: bool) -> anyhow::Resul
     let tree = Tree::open(root)?;
     for _ in 0..TRIES {
         let bytes = tree.read(&TreePath::State, state::MAX_BYTES)?;
+        let gone = gone::read(&tree).context("cannot read what is kept in its grace")?;
         let what = What {
             state: State::from_bytes(&bytes)?,
             digest: Algorithm::Sha256.digest(&bytes),
-            repositories: repositories(&tree)?,
-            blobs: with_blobs.then(|| blobs(&tree)).transpose()?,
+            repositories: repositories(&tree, &gone)?,
+            blobs: with_blobs.then(|| blobs(&tree, &gone)).transpose()?,
             verified: verify.then(|| verified(root)).transpose()?,
         };
         if tree.read(&TreePath::State, state::MAX_BYTES)? == bytes {
@@ -72,8 +73,7 @@ impl What {
 }
 
 /// The repositories that are not about to go.
-fn repositories(tree: &Tree) -> anyhow::Result<Option<Vec<RepoName>>> {
-    let gone = gone::read(tree).context("cannot read what is kept in its grace")?;
+fn repositories(tree: &Tree, gone: &Gone) -> anyhow::Result<Option<Vec<RepoName>>> {
     let mut names = Vec::new();
     for repo in tree.repositories()? {
         let name = repo.name().clone();
@@ -84,8 +84,10 @@ fn repositories(tree: &Tree) -> anyhow::Result<Option<Vec<RepoName>>> {
     Ok((names.len() <= MAX_REPOSITORIES).then_some(names))
 }
 
-/// What has the name of a blob. A name implies content that was verified.
-fn blobs(tree: &Tree) -> anyhow::Result<Vec<Digest>> {
+/// What has the name of a blob and is not about to go. A name implies content that was verified.
+///
+/// When what is gone is removed, the state stays what it is, so nobody would be told of it.
+fn blobs(tree: &Tree, gone: &Gone) -> anyhow::Result<Vec<Digest>> {
     let mut digests = Vec::new();
     for found in Walk::new(tree)? {
         let path = found?.entry.path;
@@ -93,7 +95,10 @@ fn blobs(tree: &Tree) -> anyhow::Result<Vec<Digest>> {
         if path.as_str() >= "pieces" {
             break;
         }
-        if let Ok(TreePath::Blob(digest)) = path.as_str().parse() {
+        if let Ok(path) = path.as_str().parse::<TreePath>()
+            && !gone.contains_key(&path)
+            && let TreePath::Blob(digest) = path
+        {
             digests.push(digest);
         }
     }

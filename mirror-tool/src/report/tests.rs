@@ -107,6 +107,28 @@ async fn blobs_are_told_to_whom_asks_for_them() {
 }
 
 #[tokio::test]
+async fn a_blob_that_is_about_to_go_is_not_told() {
+    let (directory, kept) = tree();
+    let gone = TreePath::Blob(Algorithm::Sha256.digest(b"gone"));
+    let path = gone.under(directory.path());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "gone").unwrap();
+    let told = async || {
+        let (url, thread) = front_end(&[WANTED, TAKEN]);
+        check_in(directory.path(), &to(url), false).await.unwrap();
+        let sent = thread.join().unwrap();
+        let blobs = sent[1].1["blobs"]["sha256"].as_str().unwrap();
+        STANDARD.decode(blobs).unwrap().len() / 32
+    };
+    assert_eq!(told().await, 2);
+    let grace = directory.path().join(".~tmp~/sync/gone");
+    std::fs::create_dir_all(grace.parent().unwrap()).unwrap();
+    std::fs::write(grace, format!("gone 1\n1767225600 {gone}\nend 1\n")).unwrap();
+    assert_eq!(told().await, 1);
+    assert!(kept.exists() && path.exists(), "both are there still");
+}
+
+#[tokio::test]
 async fn what_a_verification_found_is_told() {
     let (directory, blob) = tree();
     std::fs::write(&blob, "y").unwrap();

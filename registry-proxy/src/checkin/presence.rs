@@ -6,7 +6,6 @@
 //! that the mirror is not there for.
 
 use std::collections::BTreeMap;
-use std::iter;
 
 use oci_mirror::digest::{Algorithm, Digest};
 use oci_mirror::reference::RepoName;
@@ -17,7 +16,7 @@ use roaring::RoaringBitmap;
 use super::json::{Blobs, Report};
 use super::report_mirror::Category;
 use crate::crawler::visit::carried;
-use crate::db::Verdict;
+use crate::db::{Same, Verdict};
 use crate::network::Host;
 
 /// On what a mirror is credited with what it holds.
@@ -25,28 +24,44 @@ use crate::network::Host;
 pub enum Grounds {
     /// It has our very state.
     Ours,
-    /// It has said so blob by blob, and all of that counts.
+    /// It has said so blob by blob, and nothing of that may count one day that does not now.
     Listed,
-    /// The same, and some of it does not count by the catalog of this state. By another one it may.
-    ListedFor(Digest),
+    /// The same, but something of it is not in this catalog. It may count once there is more that a mirror like this may
+    /// have: so this is the sum of that.
+    ListedFor(u128),
 }
 
 impl Grounds {
     /// Those on which a mirror that says no more than before keeps what it was credited with. Whoever has our state by
-    /// now has more than he was credited with while we did not know it.
+    /// now has more than he was credited with while we did not know it; and it has to be as much as what is here, for a
+    /// tree may get repositories later than its state.
     pub fn still_good(
         report: &Report,
+        host: &Host,
         catalog: &Catalog,
         ours: Option<&[u8]>,
-    ) -> impl Iterator<Item = Self> {
-        let listed = [Self::Listed, Self::incomplete(catalog)];
-        let is_ours = is_ours(report, catalog, ours);
-        iter::once(Self::Ours).chain(listed.into_iter().filter(move |_| !is_ours))
+    ) -> Vec<Same> {
+        let carried = carried(host, catalog);
+        let told = report.carried();
+        let same = |grounds: Self, blobs| Same {
+            carried: grounds.of(&told),
+            blobs,
+        };
+        if is_ours(report, catalog, ours) {
+            let said = said(report, &carried, catalog);
+            return vec![same(Self::Ours, Some(said.len()))];
+        }
+        let incomplete = Self::incomplete(&carried, catalog);
+        let all = [Self::Ours, Self::Listed, incomplete];
+        all.map(|grounds| same(grounds, None)).to_vec()
     }
 
-    fn incomplete(catalog: &Catalog) -> Self {
-        let state = catalog.state().to_bytes();
-        Self::ListedFor(Algorithm::Sha256.digest(&state))
+    /// A sum is the same whatever numbers blobs have, and takes no hash of a million digests, which are hashes already.
+    fn incomplete(carried: &RoaringBitmap, catalog: &Catalog) -> Self {
+        let digests = carried.iter().map(|id| catalog.blob(BlobId(id)).digest);
+        let parts = digests.filter_map(|digest| digest.as_bytes().first_chunk().copied());
+        let sum = parts.map(u128::from_be_bytes);
+        Self::ListedFor(sum.fold(0, u128::wrapping_add))
     }
 
     /// By what a report that carries this is known again: a digest of both.
@@ -54,7 +69,7 @@ impl Grounds {
         let text = match self {
             Self::Ours => format!("{carried}\nours\n"),
             Self::Listed => format!("{carried}\nlisted\n"),
-            Self::ListedFor(state) => format!("{carried}\nlisted\n{state}\n"),
+            Self::ListedFor(sum) => format!("{carried}\nlisted\n{sum:x}\n"),
         };
         Algorithm::Sha256.digest(text.as_bytes())
     }
@@ -70,15 +85,12 @@ pub fn of_report(
     ours: Option<&[u8]>,
 ) -> Option<(Vec<(BlobId, Verdict)>, Grounds)> {
     let carried = carried(host, catalog);
-    let said = match &report.repositories {
-        Some(names) => members(names, catalog) & &carried,
-        None => carried.clone(),
-    };
+    let said = said(report, &carried, catalog);
     let (mut there, grounds) = if is_ours(report, catalog, ours) {
         (said.clone(), Grounds::Ours)
     } else {
         let blobs = report.blobs.as_ref()?;
-        listed(blobs, report, &carried, catalog)
+        listed(blobs, (report, host), &carried, catalog)
     };
     let damaged = report.damaged.iter().flatten();
     let damaged = damaged.filter_map(|digest| catalog.id(digest));
@@ -96,6 +108,14 @@ pub fn of_report(
     Some((verdicts, grounds))
 }
 
+/// What there is of the repositories that a mirror says it carries, of what it is there for.
+fn said(report: &Report, carried: &RoaringBitmap, catalog: &Catalog) -> RoaringBitmap {
+    match &report.repositories {
+        Some(names) => members(names, catalog) & carried,
+        None => carried.clone(),
+    }
+}
+
 /// Whether a mirror has our very state.
 fn is_ours(report: &Report, catalog: &Catalog, ours: Option<&[u8]>) -> bool {
     let state = catalog.state();
@@ -109,26 +129,25 @@ fn is_ours(report: &Report, catalog: &Catalog, ours: Option<&[u8]>) -> bool {
 /// What counts of the blobs that a mirror lists, of those it is there for.
 fn listed(
     blobs: &Blobs,
-    report: &Report,
+    (report, host): (&Report, &Host),
     carried: &RoaringBitmap,
     catalog: &Catalog,
 ) -> (RoaringBitmap, Grounds) {
     let mut there = RoaringBitmap::new();
-    let names = report.repositories.iter().flatten();
-    let mut is_all = names
-        .into_iter()
-        .all(|name| catalog.repository(name).is_some());
+    let mut names = report.repositories.iter().flatten();
+    let mut is_all = names.all(|name| catalog.repository(name).is_some() || !host.carries(name));
     for digest in blobs.iter() {
-        let known = catalog.id(&digest).map(|id| id.0);
-        match known.filter(|id| carried.contains(*id)) {
-            Some(id) => drop(there.insert(id)),
+        match catalog.id(&digest) {
+            Some(id) if carried.contains(id.0) => drop(there.insert(id.0)),
+            // It is too large for it, or of others.
+            Some(_) => {}
             None => is_all = false,
         }
     }
     let grounds = if is_all {
         Grounds::Listed
     } else {
-        Grounds::incomplete(catalog)
+        Grounds::incomplete(carried, catalog)
     };
     (there, grounds)
 }

@@ -19,7 +19,7 @@ use super::pace::Pace;
 use super::plan::{Plan, Question};
 use super::probe::probe;
 use super::sample::{self, sample};
-use super::state::{Seen, see};
+use super::state::{Seen, as_looked_for, see};
 use super::visit::{Depth, Occasion, Surroundings};
 use crate::db::{Known, ProbeName, Verdict};
 use crate::network::base_url::Scheme;
@@ -104,6 +104,7 @@ impl Walk<'_> {
         let seeing = see(&mut self.mirror, self.base);
         match self.end.before(seeing).await {
             Some(Ok(Seen::There(state))) => {
+                let state = as_looked_for(state, self.surroundings.catalog.state().serial);
                 self.findings.state = Some(state);
                 self.known.state != Some(state.digest)
             }

@@ -51,6 +51,15 @@ pub struct CheckIn {
     pub damaged: Option<u64>,
 }
 
+/// By what a check-in is known to say what the last one has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Same {
+    /// What it carries.
+    pub carried: Digest,
+    /// How many blobs were taken as present then, if it may not be any number.
+    pub blobs: Option<u64>,
+}
+
 /// How a mirror checks in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -197,7 +206,7 @@ impl Database {
         &mut self,
         host: HostId,
         entry: &CheckIn,
-        same: &[Digest],
+        same: &[Same],
     ) -> Result<bool, Error> {
         self.write("record a check-in in", |transaction| {
             let query = "SELECT last.blobs, last.carried FROM host
@@ -207,8 +216,7 @@ impl Database {
                            AND host.failed_crawls = 0
                            AND host.state_digest = ?2 AND presence.verified != x''
                            AND last.id = (SELECT max(id) FROM check_in WHERE host = ?1)
-                           AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4
-                           AND last.carried IS NOT NULL";
+                           AND last.way = ?3 AND last.state_digest = ?2 AND last.serial = ?4";
             let last = transaction.query_row(
                 query,
                 params![
@@ -217,18 +225,21 @@ impl Database {
                     entry.way.as_str(),
                     entry.serial.map(count),
                 ],
-                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?)),
             );
             let Some((blobs, carried)) = last.optional()? else {
                 return Ok(false);
             };
-            let carried = carried.parse().ok();
-            let Some(carried) = carried.filter(|carried| same.contains(carried)) else {
-                return Ok(false);
+            let (blobs, carried) = (blobs.unsigned_abs(), carried.and_then(|it| it.parse().ok()));
+            let is_same = |same: &Same| {
+                Some(same.carried) == carried && same.blobs.is_none_or(|it| it == blobs)
             };
+            if !same.iter().any(is_same) {
+                return Ok(false);
+            }
             let entry = CheckIn {
-                blobs: blobs.unsigned_abs(),
-                carried: Some(carried),
+                carried,
+                blobs,
                 ..as_written(entry)
             };
             self::enter(transaction, host, &entry)?;

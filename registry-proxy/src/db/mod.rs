@@ -31,7 +31,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-pub use checkins::{CheckIn, Way};
+pub use checkins::{CheckIn, Same, Way};
 pub use crawls::{Change, Cost, Crawl, Outcome, Recorded, Sampled, Scope, TreeState, Verdict};
 pub use error::Error;
 pub use evidence::Evidence;

@@ -209,7 +209,7 @@ CREATE INDEX check_in_by_host ON check_in (host, id);
 
 /// Check-ins: which report is the same as the last one, and what was named by category.
 const FOURTH: &str = "
-ALTER TABLE check_in ADD COLUMN carried TEXT;            -- the digest of what it says that it carries; NULL: not told, or before there was this
+ALTER TABLE check_in ADD COLUMN carried TEXT;            -- a digest of what it says that it carries and of the grounds on which that counted; NULL: not told, or before there was this
 ALTER TABLE host DROP COLUMN listed;                     -- of no category, so that nothing could be found to be gone
 
 CREATE TABLE category (                                  -- of a check-in over XML-RPC

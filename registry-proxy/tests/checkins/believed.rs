@@ -1,7 +1,10 @@
 //! What is believed of what mirrors say.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use oci_mirror::digest::Algorithm;
+use oci_mirror::size::ByteSize;
 use registry_proxy::crawler::Depth;
 use registry_proxy::crawler::identity::Identity;
 use registry_proxy::db::{Crawl, Evidence, Outcome, Scope, Verdict};
@@ -84,40 +87,81 @@ async fn a_mirror_that_is_ahead_is_credited_with_what_is_new_once_that_is_here()
 }
 
 #[tokio::test]
+async fn what_the_tree_gets_later_than_its_state_counts_for_whoever_has_that_state() {
+    let hall = Hall::open().await;
+    let token = hall.enter(&private("m"));
+    let ahead = Bench::new();
+    ahead.publish("alpine", &[b"newer"]);
+    let (report, all) = (report_of(&ahead), ahead.blobs());
+    // All but a repository, which is as it was.
+    let (here, late) = (hall.bench.tree(), ahead.directory.path().join("late"));
+    let (old, repository) = (here.with_extension("old"), "repos/alpine");
+    std::fs::rename(ahead.tree().join(repository), &late).unwrap();
+    std::fs::rename(&here, &old).unwrap();
+    std::fs::rename(ahead.tree(), &here).unwrap();
+    std::fs::rename(old.join(repository), here.join(repository)).unwrap();
+    hall.catch_up().await;
+    for _ in 0..2 {
+        assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+        assert_eq!(hall.held("m").len() as u64, BLOBS);
+    }
+    std::fs::rename(here.join(repository), old.join(repository)).unwrap();
+    std::fs::rename(&late, here.join(repository)).unwrap();
+    let newer = Algorithm::Sha256.digest(b"newer");
+    let url = format!("http://{}/v2/alpine/blobs/{newer}", hall.address);
+    for _ in 0..300 {
+        if hall.client.get(&url).send().await.unwrap().status() == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(hall.report(), report, "the state is what it was");
+    assert_eq!(hall.told(&token, &report).await["presence"], "taken");
+    assert_eq!(hall.held("m"), all);
+}
+
+#[tokio::test]
 async fn what_did_not_count_of_a_list_is_asked_for_again_when_it_may() {
     let hall = Hall::open().await;
     let mut report = hall.report();
     report["state"] = json!(Algorithm::Sha256.digest(b"its own"));
     let alpine = hall.bench.blobs_of("alpine");
-    let known = packed(&alpine);
-    let later = Algorithm::Sha256.digest(b"later");
-    let unknown = packed(&alpine.iter().copied().chain([later]).collect());
-    let debian = Algorithm::Sha256.digest(b"debian");
-    let of_others = packed(&alpine.iter().copied().chain([debian]).collect());
-    for (number, (blobs, repositories, presence)) in [
-        (&known, json!(["alpine"]), "taken"),
-        (&unknown, json!(["alpine"]), "wanted"),
-        (&of_others, json!(["alpine"]), "wanted"),
-        (&known, json!(["alpine", "not/here"]), "wanted"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let case = format!("m{number}");
+    for (case, more, max_blob_size, repositories, presence) in [
+        ("m0", None, None, json!(["alpine"]), "taken"),
+        ("m1", Some("m1"), None, json!(["alpine"]), "wanted"),
+        // It is not there for these.
+        ("m2", Some("debian"), None, json!(["alpine"]), "taken"),
+        ("m3", None, Some(60_000), json!(["alpine"]), "taken"),
+        ("m4", None, None, json!(["alpine", "later/m4"]), "wanted"),
+        ("m5", None, None, json!(["alpine", "not/here"]), "taken"),
+    ] {
         let token = hall.enter(&NewHost {
-            repositories: vec!["alpine".parse().unwrap(), "later".parse().unwrap()],
-            ..private(&case)
+            repositories: vec!["alpine".parse().unwrap(), "later/*".parse().unwrap()],
+            max_blob_size: max_blob_size.map(ByteSize),
+            ..private(case)
         });
+        let mut listed = alpine.clone();
+        listed.extend(more.map(|layer| Algorithm::Sha256.digest(layer.as_bytes())));
         report["repositories"] = repositories;
-        report["blobs"] = blobs.clone();
+        report["blobs"] = packed(&listed);
         assert_eq!(hall.told(&token, &report).await["presence"], "taken");
         report["blobs"] = Value::Null;
         let told = hall.told(&token, &report).await;
         assert_eq!(told["presence"], "taken", "{case}: nothing is new here");
-        hall.bench.publish("other", &[case.as_bytes()]);
+        hall.bench
+            .publish("other", &[format!("of others {case}").as_bytes()]);
+        hall.catch_up().await;
+        let told = hall.told(&token, &report).await;
+        assert_eq!(told["presence"], "taken", "{case}: nothing is new for it");
+        let later = format!("later/{case}");
+        hall.bench.publish(&later, &[case.as_bytes()]);
         hall.catch_up().await;
         let told = hall.told(&token, &report).await;
         assert_eq!(told["presence"], presence, "{case}");
+        report["blobs"] = packed(&listed);
+        hall.told(&token, &report).await;
+        let layer = Algorithm::Sha256.digest(case.as_bytes());
+        assert_eq!(hall.held(case).contains(&layer), more == Some(case));
     }
 }
 

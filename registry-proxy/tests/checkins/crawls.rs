@@ -14,8 +14,8 @@ use registry_proxy::network::{HostName, NewHost};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::bench::{large_layer, name, new_host, options, path};
-use crate::hall::{Hall, private};
+use crate::bench::{Bench, large_layer, name, new_host, options, path};
+use crate::hall::{Hall, private, report_of};
 use crate::hostile_mirror::{Fault, HostileMirror};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -144,6 +144,35 @@ async fn a_crawl_by_hand_of_what_the_tree_was_before_has_not_looked_for_what_is_
         assert_eq!(report.hosts[0].failure, None);
         assert_eq!(hall.told(&token, &hall.report()).await["crawl"], told);
     }
+}
+
+#[tokio::test]
+async fn a_state_that_a_mirror_had_before_us_is_news_until_what_is_new_in_it_was_looked_for() {
+    let hall = Hall::open().await;
+    let ahead = Bench::new();
+    ahead.publish("later", &[b"later"]);
+    let mirror = HostileMirror::start(&ahead.tree()).await;
+    hall.bench.enter(&new_host("m", &mirror.url()));
+    let token = hall.token("m");
+    let remembered = || {
+        let (database, catalog) = (hall.bench.database(), hall.bench.catalog());
+        database.known(hall.id("m"), &catalog).unwrap().state
+    };
+    hall.bench.crawl(Depth::Incremental).await;
+    let once = remembered();
+    assert!(once.is_some());
+    hall.bench.crawl(Depth::Incremental).await;
+    assert_eq!(remembered(), once, "it stands where it stood");
+    let report = report_of(&ahead);
+    assert_eq!(hall.told(&token, &report).await["crawl"], "soon");
+    // We are as far as it is.
+    let here = hall.bench.tree();
+    std::fs::rename(&here, here.with_extension("old")).unwrap();
+    std::os::unix::fs::symlink(ahead.tree(), &here).unwrap();
+    assert_eq!(hall.report(), report);
+    hall.bench.crawl(Depth::Incremental).await;
+    assert_eq!(hall.told(&token, &report).await["crawl"], "none");
+    assert_eq!(hall.held("m"), ahead.blobs());
 }
 
 #[tokio::test]

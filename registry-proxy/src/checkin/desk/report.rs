@@ -102,11 +102,9 @@ impl Desk {
         let catalog = &snapshot.catalog;
         let ours = own_state(&snapshot);
         let ours = ours.as_deref();
-        let carried = report.carried();
         // It has what it had, and nothing in it was looked at.
         if report.blobs.is_none() && report.damaged.is_none() {
-            let same = Grounds::still_good(report, catalog, ours);
-            let same: Vec<_> = same.map(|grounds| grounds.of(&carried)).collect();
+            let same = Grounds::still_good(report, host, catalog, ours);
             if self.write(|database| database.check_in_again(host.id, &entry, &same))? {
                 info!(
                     host.name = %host.name,
@@ -120,7 +118,7 @@ impl Desk {
         let Some((verdicts, grounds)) = presence::of_report(report, host, catalog, ours) else {
             return Ok(answer(Presence::Wanted, Crawl::None));
         };
-        entry.carried = Some(grounds.of(&carried));
+        entry.carried = Some(grounds.of(&report.carried()));
         entry.blobs = present(&verdicts);
         let recorded =
             self.write(|database| database.check_in(host.id, &entry, verdicts, catalog))?;
