@@ -160,8 +160,8 @@ async fn what_did_not_count_of_a_list_is_asked_for_again_when_it_may() {
         assert_eq!(told["presence"], presence, "{case}");
         report["blobs"] = packed(&listed);
         hall.told(&token, &report).await;
-        let layer = Algorithm::Sha256.digest(case.as_bytes());
-        assert_eq!(hall.held(case).contains(&layer), more == Some(case));
+        let content = Algorithm::Sha256.digest(case.as_bytes());
+        assert_eq!(hall.held(case).contains(&content), more == Some(case));
     }
 }
 
