@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
+use registry_proxy::checkin::Token;
 use registry_proxy::crawler::Depth;
 use registry_proxy::network::NewHost;
 
@@ -202,9 +203,8 @@ async fn what_a_silent_mirror_has_listed_lately_counts_at_its_next_call() {
     }
 }
 
-#[tokio::test]
-async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_believed() {
-    let hall = Hall::open().await;
+/// A private mirror that a crawl has looked at, and its token.
+async fn crawled(hall: &Hall) -> (HostileMirror, Token) {
     let mirror = HostileMirror::start(&hall.bench.tree()).await;
     let reachable = NewHost {
         urls: vec![mirror.url().parse().unwrap()],
@@ -212,6 +212,13 @@ async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_be
     };
     let token = hall.enter(&reachable);
     hall.bench.crawl(Depth::Full).await;
+    (mirror, token)
+}
+
+#[tokio::test]
+async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_believed() {
+    let hall = Hall::open().await;
+    let (_mirror, token) = crawled(&hall).await;
     for directory in [DEBIAN, ALPINE] {
         hall.called("m", &token, &[directory]).await;
         assert_eq!(hall.held("m"), hall.bench.blobs());
@@ -221,13 +228,7 @@ async fn what_a_crawl_has_found_is_not_for_a_mirror_to_take_back_before_it_is_be
 #[tokio::test]
 async fn a_first_call_that_is_repeated_makes_nothing_true_that_a_crawl_has_found() {
     let hall = Hall::open().await;
-    let mirror = HostileMirror::start(&hall.bench.tree()).await;
-    let reachable = NewHost {
-        urls: vec![mirror.url().parse().unwrap()],
-        ..private("m")
-    };
-    let token = hall.enter(&reachable);
-    hall.bench.crawl(Depth::Full).await;
+    let (_mirror, token) = crawled(&hall).await;
     let all: [(&str, &[&str]); 1] = [("containers", &[DEBIAN, ALPINE])];
     let is_believed = || hall.bench.database().turns().unwrap()[0].checks_in();
     for _ in 0..3 {

@@ -8,6 +8,7 @@ use oci_mirror::digest::Algorithm;
 use oci_mirror::media_type::MediaType;
 use oci_mirror::tree::TreeWriter;
 use oci_mirror::tree::writer::Image;
+use tempfile::TempDir;
 
 use super::super::hosts::tests::new_host;
 use super::*;
@@ -139,14 +140,20 @@ fn a_host_passes_through_its_states() {
     assert_eq!(database.record_crawl(id, &failed, &catalog).unwrap(), None);
 }
 
-#[test]
-fn a_blob_is_offered_once_bytes_of_it_were_read() {
+/// A database with one mirror of the tree.
+fn with_mirror() -> (TempDir, Catalog, Database, HostId) {
     let dir = tempfile::tempdir().unwrap();
     let catalog = catalog(&dir.path().join("tree"));
     let mut database = Database::open(&dir.path().join("x.db")).unwrap();
     let id = database
         .add_host(&new_host("m", "https://m.example/t"))
         .unwrap();
+    (dir, catalog, database, id)
+}
+
+#[test]
+fn a_blob_is_offered_once_bytes_of_it_were_read() {
+    let (_dir, catalog, mut database, id) = with_mirror();
     for (verdict, verified) in [
         (Verdict::Present, false),
         (Verdict::Sampled, true),
@@ -201,12 +208,7 @@ fn a_part_crawl_leaves_the_rest_and_the_revision_grows_with_each_change_only() {
 
 #[test]
 fn only_a_crawl_that_went_through_counts_as_one_and_history_has_an_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let catalog = catalog(&dir.path().join("tree"));
-    let mut database = Database::open(&dir.path().join("x.db")).unwrap();
-    let id = database
-        .add_host(&new_host("m", "https://m.example/t"))
-        .unwrap();
+    let (_dir, catalog, mut database, id) = with_mirror();
     let state = TreeState {
         digest: Algorithm::Sha256.digest(b"state"),
         serial: Some(7),
@@ -276,12 +278,7 @@ fn a_host_that_has_lost_what_was_damaged_has_mended_nothing() {
 
 #[test]
 fn what_comes_back_was_not_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let catalog = catalog(&dir.path().join("tree"));
-    let mut database = Database::open(&dir.path().join("x.db")).unwrap();
-    let id = database
-        .add_host(&new_host("m", "https://m.example/t"))
-        .unwrap();
+    let (_dir, catalog, mut database, id) = with_mirror();
     let day = Some(Date::constant(1970, 1, 1));
     for (scope, verdict, read) in [
         (Scope::Part, Verdict::Read, day),

@@ -147,9 +147,10 @@ fn holders(file: &File) -> io::Result<Vec<(Pid, OwnedFd)>> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-    use std::process::Command;
+    use std::process::{Child, Command};
 
     use oci_mirror::tree::TreeWriter;
+    use tempfile::TempDir;
 
     use super::*;
 
@@ -159,14 +160,24 @@ mod tests {
         sleeper
     }
 
-    #[tokio::test]
-    async fn what_was_left_before_it_was_named_is_ended() {
+    /// Whoever is left of a run.
+    fn holder(lifeline: &Lifeline) -> Child {
+        let input = lifeline.for_input().unwrap();
+        sleeper().stdin(input).spawn().unwrap()
+    }
+
+    fn place() -> (TempDir, Staging) {
         let dir = tempfile::tempdir().unwrap();
         let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
         let staging = Staging::open(&writer).unwrap();
+        (dir, staging)
+    }
+
+    #[tokio::test]
+    async fn what_was_left_before_it_was_named_is_ended() {
+        let (_dir, staging) = place();
         let lifeline = Lifeline::take(&staging).await.unwrap();
-        let input = lifeline.for_input().unwrap();
-        let mut left = sleeper().stdin(input).spawn().unwrap();
+        let mut left = holder(&lifeline);
         drop(lifeline);
         let taken = Lifeline::take(&staging).await;
         left.kill().unwrap();
@@ -176,12 +187,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_left_its_group_is_ended_and_nobody_who_has_got_its_id() {
-        let dir = tempfile::tempdir().unwrap();
-        let writer = TreeWriter::open(&dir.path().join("tree")).unwrap();
-        let staging = Staging::open(&writer).unwrap();
+        let (_dir, staging) = place();
         let lifeline = Lifeline::take(&staging).await.unwrap();
-        let input = lifeline.for_input().unwrap();
-        let mut left = sleeper().stdin(input).spawn().unwrap();
+        let mut left = holder(&lifeline);
         let mut other = sleeper().spawn().unwrap();
         lifeline.name(Some(other.id())).unwrap();
         drop(lifeline);
